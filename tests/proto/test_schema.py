@@ -176,6 +176,16 @@ def test_proto_holds_nothing_else():
     assert PROTO_ROWS.keys() == {row_id(row) for row in ROWS}
 
 
+def normalized(file):
+    """Without what differs between versions of protoc only: JSON names, and the digits of float32 defaults."""
+    for message in file.message_type:
+        for field in message.field:
+            field.ClearField("json_name")
+            if field.type == field.TYPE_FLOAT and field.HasField("default_value"):
+                field.default_value = str(np.float32(field.default_value))
+    return file
+
+
 def test_generated_module_is_compiled_from_the_proto(tmp_path):
     protoc = pytest.importorskip("grpc_tools.protoc")
     from google.protobuf import descriptor_pb2
@@ -185,8 +195,5 @@ def test_generated_module_is_compiled_from_the_proto(tmp_path):
     name = caffe_pb2.DESCRIPTOR.name
     assert protoc.main(["protoc", f"--proto_path={root}", f"--descriptor_set_out={out}", name]) == 0
     compiled = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file[0]
-    for message in compiled.message_type:
-        for field in message.field:
-            field.ClearField("json_name")  # written by protoc only where a descriptor set is asked for
     generated = descriptor_pb2.FileDescriptorProto.FromString(caffe_pb2.DESCRIPTOR.serialized_pb)
-    assert compiled == generated
+    assert normalized(compiled) == normalized(generated)
