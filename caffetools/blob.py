@@ -1,0 +1,147 @@
+"""A blob: an N-dimensional array of values and one of gradients, the unit of exchange between layers.
+
+Storage is separate from shape, because several blobs may look at the same numbers (shared parameters, the test net's
+weights, Reshape, Split) and because a blob that shrinks keeps its memory for the next larger batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from caffetools.glog import check, fatal
+
+MAX_AXES = 32
+INT_MAX = 2**31 - 1
+
+
+class Storage:
+    """A flat buffer that is allocated and zeroed at first use and grows when a blob needs more."""
+
+    __slots__ = ("array", "dtype")
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.array: np.ndarray | None = None
+
+    def at_least(self, count: int) -> np.ndarray:
+        """Return the flat buffer, of `count` elements or more; what it held is lost when it has to grow."""
+        if self.array is None or self.array.size < count:
+            self.array = np.zeros(count, self.dtype)
+        return self.array
+
+
+class Blob:
+    """Values (`data`) and gradients (`diff`) of one shape.
+
+    shape: sizes of the axes, at most 32; the empty shape is a scalar (count 1).
+    dtype: float32 everywhere; float64 serves gradient checks.
+    """
+
+    __slots__ = ("shape", "count", "dtype", "_data", "_diff", "_data_views", "_diff_views")
+
+    def __init__(self, shape: Sequence[int] = (), dtype=np.float32):
+        self.dtype = np.dtype(dtype)
+        self._data = Storage(self.dtype)
+        self._diff = Storage(self.dtype)
+        self.shape: tuple[int, ...] | None = None
+        self.reshape(shape)
+
+    def reshape(self, shape: Sequence[int]) -> None:
+        """Give the blob another shape; its memory is kept where it is large enough."""
+        shape = tuple(shape)
+        if shape == self.shape:
+            return
+        check(len(shape) <= MAX_AXES, "shape.size() <= kMaxBlobAxes", f"a blob has at most {MAX_AXES} axes, not {len(shape)}")
+        check(all(size >= 0 for size in shape), "shape[i] >= 0", f"a blob cannot have the shape {shape_text(shape)}")
+        count = prod(shape)
+        check(count <= INT_MAX, "shape[i] <= INT_MAX / count_", f"blob size exceeds INT_MAX: {shape_text(shape)}")
+        self.shape = shape
+        self.count = count
+        self._data_views = self._diff_views = None
+
+    def reshape_like(self, other: Blob) -> None:
+        self.reshape(other.shape)
+
+    def _views(self, storage: Storage, views):
+        # The views stay valid until the shape changes or somebody swaps the storage's buffer.
+        if views is None or views[0] is not storage.array:
+            array = storage.at_least(self.count)
+            flat = array[: self.count]
+            views = (array, flat.reshape(self.shape), flat)
+        return views
+
+    @property
+    def data(self) -> np.ndarray:
+        """The values as an array of the blob's shape; writing into it writes into the blob."""
+        views = self._data_views = self._views(self._data, self._data_views)
+        return views[1]
+
+    @property
+    def diff(self) -> np.ndarray:
+        """The gradients as an array of the blob's shape."""
+        views = self._diff_views = self._views(self._diff, self._diff_views)
+        return views[1]
+
+    @property
+    def flat_data(self) -> np.ndarray:
+        """The values as one axis, for element-wise kernels."""
+        views = self._data_views = self._views(self._data, self._data_views)
+        return views[2]
+
+    @property
+    def flat_diff(self) -> np.ndarray:
+        """The gradients as one axis."""
+        views = self._diff_views = self._views(self._diff, self._diff_views)
+        return views[2]
+
+    def share_data(self, other: Blob) -> None:
+        """Use the values of `other` (same count) as one's own; later changes of either show in both."""
+        check(self.count == other.count, f"count_ == other.count() ({self.count} vs. {other.count})")
+        self._data = other._data
+        self._data_views = None
+
+    def share_diff(self, other: Blob) -> None:
+        """Use the gradients of `other` (same count) as one's own."""
+        check(self.count == other.count, f"count_ == other.count() ({self.count} vs. {other.count})")
+        self._diff = other._diff
+        self._diff_views = None
+
+    def shares_data_with(self, other: Blob) -> bool:
+        return self._data is other._data
+
+    def place(self, data: np.ndarray | None = None, diff: np.ndarray | None = None) -> None:
+        """Move the values and the gradients into flat buffers made by the caller; every sharer moves along."""
+        for storage, buffer in ((self._data, data), (self._diff, diff)):
+            if buffer is not None:
+                if storage.array is not None:
+                    buffer[: self.count] = storage.array[: self.count]
+                storage.array = buffer
+
+    def canonical_axis(self, axis: int) -> int:
+        """Return the index of an axis that may be counted from the end (-1 is the last)."""
+        axes = len(self.shape)
+        if not -axes <= axis < axes:
+            fatal(f"axis {axis} out of range for {axes}-D Blob with shape {shape_text(self.shape)}")
+        return axis % axes
+
+    def count_from(self, start: int, end: int | None = None) -> int:
+        """Return the number of elements of the axes from `start` up to, not including, `end`."""
+        return prod(self.shape[start:end])
+
+    def legacy(self, axis: int) -> int:
+        """Return num, channels, height or width (axis 0 to 3) of a blob of at most four axes, 1 where it has fewer."""
+        check(len(self.shape) <= 4, "num_axes() <= 4", "Cannot use legacy accessors on Blobs with > 4 axes.")
+        return self.shape[axis] if axis < len(self.shape) else 1
+
+    @property
+    def shape_string(self) -> str:
+        """The shape as the logs print it: `64 20 24 24 (737280)`."""
+        return shape_text(self.shape)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Format a shape as the logs do: sizes, then the count in parentheses; `(1)` for a scalar."""
+    return "".join(f"{size} " for size in shape) + f"({prod(shape)})"

@@ -1,0 +1,153 @@
+"""The base of all layers: what a net asks of one, and what it may rely on.
+
+A net calls, in this order: `check_blob_counts`, `setup` once, `reshape` after it and whenever a bottom changed its shape,
+then `forward` and `backward`. A layer reads its parameters from the prototxt in `setup` and keeps them as typed values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from caffetools import filler
+from caffetools.blob import Blob
+from caffetools.engine.cpu.rng import RandomSource
+from caffetools.glog import check, check_eq, check_ge, check_le, fatal
+from caffetools.proto import caffe_pb2
+
+TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
+
+
+@dataclass
+class Context:
+    """What every layer of a net shares.
+
+    phase: TRAIN or TEST. dtype: float32, or float64 in gradient checks. random: the run's source of randomness.
+    rank, ranks: this process among those that train together; data layers take every `ranks`-th record.
+    """
+
+    phase: int = TRAIN
+    dtype: np.dtype = np.dtype(np.float32)
+    random: RandomSource = field(default_factory=RandomSource)
+    rank: int = 0
+    ranks: int = 1
+
+
+class Layer:
+    """One layer of a net.
+
+    Subclasses say how many blobs they take and give (`exact_`, `min_`, `max_` bottoms and tops; None means free) and
+    implement `reshape`, `forward` and `backward`. `blobs` holds the learnable parameters; `param_propagate_down[i]` says
+    whether the gradient of parameter i is wanted. Gradients of parameters are ADDED to their diffs, those of bottoms overwrite.
+    """
+
+    exact_bottoms: int | None = None
+    min_bottoms: int | None = None
+    max_bottoms: int | None = None
+    exact_tops: int | None = None
+    min_tops: int | None = None
+    max_tops: int | None = None
+    equal_bottoms_tops = False
+    auto_tops = False  # missing tops are made, as "(automatic)"
+    is_loss = False  # the first top has the loss weight 1 unless the prototxt says otherwise
+    reshape_every_forward = False  # the shape of a top depends on more than the shapes of the bottoms
+
+    def __init__(self, param: caffe_pb2.LayerParameter, context: Context):
+        self.param = param
+        self.name = param.name
+        self.context = context
+        self.phase = context.phase
+        self.dtype = context.dtype
+        self.blobs: list[Blob] = []
+        self.param_propagate_down: list[bool] = []
+
+    @property
+    def type(self) -> str:
+        """The type as prototxts spell it."""
+        return type(self).__name__.removesuffix("Layer")
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Read the parameters and make the blobs of learnable ones."""
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Give the tops and all scratch memory the shapes that follow from the bottoms."""
+        raise NotImplementedError
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Compute the tops' data from the bottoms' data."""
+        raise NotImplementedError
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Compute the bottoms' diffs where `propagate_down` asks for it, and add to the parameters' diffs.
+
+        A layer that leaves this out has no gradient, and asking for one is an error.
+        """
+        if any(propagate_down):
+            fatal(f"{self.type} Layer has no gradient. (layer '{self.name}'; add propagate_down: false)")
+
+    def allow_force_backward(self, bottom_index: int) -> bool:
+        """Say whether `force_backward` may ask for the gradient of this bottom (labels: no)."""
+        return True
+
+    def get_state(self) -> dict | None:
+        """Return what an exact resume needs beyond the parameters, as JSON values, or None."""
+        return None
+
+    def set_state(self, state: dict) -> None:
+        """Restore what `get_state` returned."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop threads and close files; called once when the net is dropped."""
+
+    def add_param(self, shape: Sequence[int], filler_param: caffe_pb2.FillerParameter) -> Blob:
+        """Append a learnable parameter of this shape, filled as the prototxt says, and return it."""
+        blob = Blob(shape, self.dtype)
+        filler.fill(filler_param, blob.data, self.context.random.generator())
+        self.blobs.append(blob)
+        return blob
+
+    def check_blob_counts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Refuse a wrong number of bottoms or tops, in the original's words."""
+        kind, b, t = self.type, len(bottom), len(top)
+        rules = (
+            (self.exact_bottoms, check_eq, b, "ExactNumBottomBlobs() == bottom.size()", "takes {} bottom blob(s) as input."),
+            (self.min_bottoms, check_le, b, "MinBottomBlobs() <= bottom.size()", "takes at least {} bottom blob(s) as input."),
+            (self.max_bottoms, check_ge, b, "MaxBottomBlobs() >= bottom.size()", "takes at most {} bottom blob(s) as input."),
+            (self.exact_tops, check_eq, t, "ExactNumTopBlobs() == top.size()", "produces {} top blob(s) as output."),
+            (self.min_tops, check_le, t, "MinTopBlobs() <= top.size()", "produces at least {} top blob(s) as output."),
+            (self.max_tops, check_ge, t, "MaxTopBlobs() >= top.size()", "produces at most {} top blob(s) as output."),
+        )
+        for bound, rule, count, expression, words in rules:
+            if bound is not None:
+                rule(bound, count, expression, f"{kind} Layer {words.format(bound)} (layer '{self.name}' has {count})")
+        if self.equal_bottoms_tops:
+            words = f"{kind} Layer produces one top blob as output for each bottom blob input. (layer '{self.name}')"
+            check(b == t, f"bottom.size() == top.size() ({b} vs. {t})", words)
+
+
+class LossLayer(Layer):
+    """A layer that compares predictions (bottom 0) with labels (bottom 1) and gives one number."""
+
+    exact_bottoms = 2
+    exact_tops = 1
+    auto_tops = True
+    is_loss = True
+
+    def reshape(self, bottom, top):
+        first, second = bottom[0].shape[:1], bottom[1].shape[:1]
+        check(
+            first == second,
+            f"bottom[0]->shape(0) == bottom[1]->shape(0) ({first[0] if first else 1} vs. {second[0] if second else 1})",
+            f"The data and label should have the same first dimension. (layer '{self.name}')",
+        )
+        top[0].reshape(())
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index != 1
+
+    def refuse_label_gradient(self, propagate_down):
+        if propagate_down[1]:
+            check(False, "!propagate_down[1]", f"{self.type} Layer cannot backpropagate to label inputs. (layer '{self.name}')")

@@ -1,0 +1,64 @@
+"""The layer types: one file each, found by name. To add a type, add a file.
+
+Type `InnerProduct` is class `InnerProductLayer` in `inner_product.py`. Only the types that a net uses are imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from caffetools import glog
+from caffetools.layer import Context, Layer
+from caffetools.proto import caffe_pb2, forks
+
+# A word starts where a capital follows a small letter or a digit, or where a capitalised word follows an acronym of
+# two letters or more: InnerProduct, LSTMUnit and HDF5Data have two words; ReLU, PReLU and TanH have one.
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z0-9])|(?<=[A-Z]{2})(?=[A-Z][a-z])")
+_CLASS = re.compile(r"^class (\w+)Layer\(", re.MULTILINE)
+
+
+def module_name(layer_type: str) -> str:
+    """Return the name of the file (without .py) that holds a layer type."""
+    return _WORD.sub("_", layer_type).lower()
+
+
+def known_types() -> list[str]:
+    """Return the types that a prototxt may name, sorted as the original lists them."""
+    types = []
+    for path in Path(__file__).parent.glob("[a-z]*.py"):
+        types += [t for t in _CLASS.findall(path.read_text(encoding="utf-8")) if module_name(t) == path.stem]
+    return sorted(types)
+
+
+def layer_class(layer_type: str) -> type[Layer]:
+    """Return the class of a layer type.
+
+    Errors: FatalError for an unknown type, with the nearest known one, or the fork that has it.
+    """
+    name = f"{__name__}.{module_name(layer_type)}"
+    if not layer_type.isidentifier() or find_spec(name) is None:
+        _refuse(layer_type)
+    found = getattr(import_module(name), f"{layer_type}Layer", None)
+    return found if found is not None else _refuse(layer_type)
+
+
+def create_layer(param: caffe_pb2.LayerParameter, context: Context) -> Layer:
+    """Make the layer that `param` describes; its `setup` is still to be called."""
+    glog.info(f"Creating layer {param.name}")
+    return layer_class(param.type)(param, context)
+
+
+def _refuse(layer_type: str):
+    types = known_types()
+    hint = forks.layer_type_hint(layer_type)
+    if hint is None:
+        near = difflib.get_close_matches(layer_type, types, n=1)
+        hint = f"did you mean {near[0]}?" if near else ""
+    glog.fatal(
+        f"Check failed: registry.count(type) == 1 (0 vs. 1) Unknown layer type: {layer_type} "
+        f"(known types: {', '.join(types)})" + (f" {hint}" if hint else "")
+    )

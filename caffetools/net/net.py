@@ -1,0 +1,231 @@
+"""The net: runs its layers forward and backward.
+
+    param = upgrade.read_net_text("train_test.prototxt")
+    net = load_net(param, TRAIN, Context(...))
+    loss = net.forward()
+    net.backward()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from caffetools import graph, upgrade
+from caffetools.blob import Blob
+from caffetools.formats import prototxt
+from caffetools.glog import error, info
+from caffetools.layer import Context, Layer
+from caffetools.net import weights
+from caffetools.net.wiring import wire
+from caffetools.proto import caffe_pb2
+
+# Parameters lie one after another in one buffer, each at a multiple of this many elements (a cache line of floats).
+ALIGNMENT = 16
+
+
+def load_net(
+    source: str | caffe_pb2.NetParameter,
+    phase: int,
+    context: Context,
+    level: int = 0,
+    stages: Sequence[str] | None = None,
+) -> Net:
+    """Read a prototxt (or take a NetParameter), set the state that filters its layers, and build the net.
+
+    phase: TRAIN or TEST. level, stages: the state that include and exclude rules are compared with; with `stages`
+    None the state holds the phase alone.
+    """
+    param = caffe_pb2.NetParameter()
+    param.CopyFrom(source if isinstance(source, caffe_pb2.NetParameter) else upgrade.read_net_text(source))
+    param.state.phase = phase
+    if stages is not None:
+        param.state.level = level
+        param.state.stage.extend(stages)
+    return Net(param, context)
+
+
+class Net:
+    """Layers in the order of the prototxt, their blobs, and the parameters that are learnt.
+
+    param: a NetParameter whose `state` says which layers it has here. context: what the layers share; its phase is
+    replaced by the state's.
+
+    Parameters (owners only; a shared parameter counts once) are `params`, in layer order; `param_data` and `param_diff`
+    are the flat buffers that hold all of them, `param_offsets[i]` says where parameter i starts.
+    """
+
+    def __init__(self, param: caffe_pb2.NetParameter, context: Context):
+        param = graph.filter_net(param)
+        info(f"Initializing net from parameters: \n{prototxt.dumps(param)}")
+        param = graph.insert_splits(param)
+        self.name = param.name
+        self.phase = param.state.phase
+        self.context = replace(context, phase=self.phase)
+        self.debug_info = param.debug_info
+        wiring = wire(param, self.context)
+        self.layers: list[Layer] = wiring.layers
+        self.layer_names = [layer.name for layer in self.layers]
+        self.blob_names = wiring.blob_names
+        self.blob_list: list[Blob] = wiring.blobs
+        self.blobs: dict[str, Blob] = dict(zip(wiring.blob_names, wiring.blobs, strict=True))
+        self.bottoms = [[wiring.blobs[i] for i in ids] for ids in wiring.bottom_ids]
+        self.tops = [[wiring.blobs[i] for i in ids] for ids in wiring.top_ids]
+        self.bottom_names = [[wiring.blob_names[i] for i in ids] for ids in wiring.bottom_ids]
+        self.top_names = [[wiring.blob_names[i] for i in ids] for ids in wiring.top_ids]
+        self.blob_loss_weights = wiring.loss_weights
+        self.layer_needs_backward = wiring.layer_needs_backward
+        self.bottom_needs_backward = wiring.bottom_needs_backward
+        self.inputs = [wiring.blob_names[i] for i in wiring.input_ids]
+        self.outputs = [wiring.blob_names[i] for i in wiring.output_ids]
+        self.output_loss_weights = [wiring.loss_weights[i] for i in wiring.output_ids]
+        self.memory_used = wiring.memory_used
+        self.param_uses = wiring.params
+        # The first of several layers of one name is the one that weights go to, as in the original.
+        self.layer_index = {name: i for i, name in reversed(list(enumerate(self.layer_names)))}
+        self.layer_by_name = {name: self.layers[i] for name, i in self.layer_index.items()}
+        self._losses = [
+            [(wiring.blobs[i], wiring.loss_weights[i]) for i in ids if wiring.loss_weights[i]] for ids in wiring.top_ids
+        ]
+        self._shapes: list[list[tuple]] = [[] for _ in self.layers]
+        self._place_params(wiring)
+        info("Network initialization done.")
+
+    def _place_params(self, wiring):
+        owners = [use for use in wiring.params if use.owner < 0]
+        self.params = [self.layers[use.layer].blobs[use.index] for use in owners]
+        self.param_names = [(self.layers[use.layer].name, use.index) for use in owners]
+        self.lr_mults = [1.0 if m is None else m for m in wiring.lr_mults]
+        self.decay_mults = [1.0 if m is None else m for m in wiring.decay_mults]
+        sizes = [-(-blob.count // ALIGNMENT) * ALIGNMENT for blob in self.params]
+        ends = np.cumsum([0, *sizes])
+        self.param_offsets = ends[:-1]
+        self.param_data = np.zeros(ends[-1], self.context.dtype)
+        self.param_diff = np.zeros(ends[-1], self.context.dtype)
+        for blob, start, size in zip(self.params, self.param_offsets, sizes, strict=True):
+            blob.place(self.param_data[start : start + size], self.param_diff[start : start + size])
+
+    def forward(self, start: int = 0, end: int | None = None) -> float:
+        """Run the layers `start` to `end` (inclusive; all by default) and return the weighted sum of their losses."""
+        loss = 0.0
+        for i in range(start, len(self.layers) if end is None else end + 1):
+            loss += self.forward_layer(i)
+        return loss
+
+    def forward_layer(self, i: int) -> float:
+        """Run one layer and return its loss."""
+        layer, bottom, top = self.layers[i], self.bottoms[i], self.tops[i]
+        if layer.reshape_every_forward or self._shapes_of(i) != self._shapes[i]:
+            layer.reshape(bottom, top)
+            self._shapes[i] = self._shapes_of(i)
+        layer.forward(bottom, top)
+        if self.debug_info:
+            self._report_forward(i)
+        return sum(_weighted(blob) for blob, _ in self._losses[i])
+
+    def _shapes_of(self, i):
+        return [blob.shape for blobs in (self.bottoms[i], self.tops[i]) for blob in blobs]
+
+    def backward(self, start: int | None = None, end: int = 0) -> None:
+        """Run the layers from `start` (the last by default) down to `end` backward, where a gradient is needed."""
+        for i in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
+            if self.layer_needs_backward[i]:
+                self.layers[i].backward(self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
+                if self.debug_info:
+                    self._report_backward(i)
+        if self.debug_info and start is None:
+            self._report_params()
+
+    def reshape(self) -> None:
+        """Propagate changed shapes of the inputs to every blob."""
+        for layer, bottom, top in zip(self.layers, self.bottoms, self.tops, strict=True):
+            layer.reshape(bottom, top)
+
+    def clear_param_diffs(self) -> None:
+        """Set the gradients of all parameters to zero."""
+        self.param_diff.fill(0)
+
+    def update(self) -> None:
+        """Subtract the diffs, which hold the step to take, from the parameters."""
+        np.subtract(self.param_data, self.param_diff, out=self.param_data)
+
+    def output_values(self) -> list[tuple[str, float, float]]:
+        """Return (blob name, value, loss weight) of every element of every output, in the order of the log."""
+        values = []
+        for name, weight in zip(self.outputs, self.output_loss_weights, strict=True):
+            values += [(name, value, weight) for value in self.blobs[name].flat_data.tolist()]
+        return values
+
+    def share_weights_from(self, other: Net) -> None:
+        """Use the parameters of the layers of the same name in another net, without a copy."""
+        weights.share_from(self, other)
+
+    def copy_from(self, names: str) -> None:
+        """Copy weights from files (a comma list) by layer name."""
+        weights.load_list(self, weights.split_list(names))
+
+    def to_proto(self, diffs: bool = False) -> caffe_pb2.NetParameter:
+        """Return the net and its weights as a caffemodel holds them."""
+        return weights.to_proto(self, diffs)
+
+    def memory(self) -> dict[str, int]:
+        """Return the bytes that data, diffs and parameters (with their gradients) take."""
+        size = self.context.dtype.itemsize
+        needed = [
+            blob
+            for i, layer_needs in enumerate(self.layer_needs_backward)
+            for blob, wanted in zip(self.bottoms[i], self.bottom_needs_backward[i], strict=True)
+            if wanted and layer_needs
+        ]
+        return {
+            "data": self.memory_used * size,
+            "diffs": sum({id(blob): blob.count for blob in needed}.values()) * size,
+            "parameters": (self.param_data.size + self.param_diff.size) * size,
+        }
+
+    def close(self) -> None:
+        """Stop the layers' threads and close their files."""
+        for layer in self.layers:
+            layer.close()
+
+    def _report_forward(self, i):
+        name = self.layer_names[i]
+        for blob, blob_name in zip(self.tops[i], self.top_names[i], strict=True):
+            info(f"    [Forward] Layer {name}, top blob {blob_name} data: {_mean_abs(blob.data):g}")
+        for use in self.param_uses:
+            if use.layer == i:
+                value = _mean_abs(self.layers[i].blobs[use.index].data)
+                info(f"    [Forward] Layer {name}, param blob {use.display_name} data: {value:g}")
+
+    def _report_backward(self, i):
+        name, layer = self.layer_names[i], self.layers[i]
+        for j, wanted in enumerate(self.bottom_needs_backward[i]):
+            if wanted:
+                value = _mean_abs(self.bottoms[i][j].diff)
+                info(f"    [Backward] Layer {name}, bottom blob {self.bottom_names[i][j]} diff: {value:g}")
+        for j, wanted in enumerate(layer.param_propagate_down):
+            if wanted:
+                info(f"    [Backward] Layer {name}, param blob {j} diff: {_mean_abs(layer.blobs[j].diff):g}")
+
+    def _report_params(self):
+        data, diff = self.param_data.astype(np.float64), self.param_diff.astype(np.float64)
+        l1 = np.abs(data).sum(), np.abs(diff).sum()
+        l2 = np.sqrt(data @ data), np.sqrt(diff @ diff)
+        # An E line in the original too, although nothing is wrong.
+        error(
+            "    [Backward] All net params (data, diff): "
+            f"L1 norm = ({l1[0]:g}, {l1[1]:g}); L2 norm = ({l2[0]:g}, {l2[1]:g})"
+        )
+
+
+def _weighted(blob):
+    """Return the loss of a top: its values times their weights, which its diff holds."""
+    if blob.count == 1:
+        return float(blob.flat_data[0] * blob.flat_diff[0])
+    return float(np.dot(blob.flat_data, blob.flat_diff))
+
+
+def _mean_abs(array):
+    return float(np.abs(array).mean()) if array.size else 0.0

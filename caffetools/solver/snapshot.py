@@ -1,0 +1,141 @@
+"""Snapshots: the weights, the solver's state and a small side file, each written beside its name and renamed.
+
+`P_iter_N.caffemodel` and `P_iter_N.solverstate` (HDF5: with `.h5` added) are the original's formats. The side file
+`P_iter_N.resume.json` keeps what the original forgot: the data cursors, the random state and the window of losses, so that
+a resumed run gives the numbers of an uninterrupted one. The solverstate comes last: where it exists, all three do.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from caffetools.formats import binary, files, hdf5
+from caffetools.formats import blob as blob_format
+from caffetools.glog import check_eq, fatal, info, warning
+from caffetools.net import weights
+from caffetools.proto import caffe_pb2
+
+RESUME_VERSION = 1
+
+
+def check_prefix(param: caffe_pb2.SolverParameter) -> None:
+    """Try before training whether snapshots can be written."""
+    if not param.snapshot_prefix:
+        fatal("In solver params, snapshot is specified but snapshot_prefix is not")
+    probe = Path(f"{param.snapshot_prefix}_iter_0.tempfile")
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        fatal(
+            f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the directory exists and is "
+            f"writable. ({error.strerror})"
+        )
+
+
+def write(solver) -> None:
+    """Write the snapshot of a solver at its present iteration."""
+    param = solver.param
+    stem = f"{param.snapshot_prefix}_iter_{solver.iter}"
+    in_hdf5 = param.snapshot_format == caffe_pb2.SolverParameter.HDF5
+    suffix, kind = (".h5", "HDF5 file") if in_hdf5 else ("", "binary proto file")
+    model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
+    # All three are complete on disk before the first is renamed; leaving the block renames them from the last to the first.
+    with files.atomic_path(state) as new_state, files.atomic_path(side_file(state)) as new_side, files.atomic_path(
+        model
+    ) as new_model:
+        info(f"Snapshotting to {kind} {model}")
+        if in_hdf5:
+            weights.write_hdf5(solver.net, new_model, param.snapshot_diff)
+        else:
+            binary.write(new_model, solver.net.to_proto(param.snapshot_diff))
+        Path(new_side).write_text(json.dumps(_resume_data(solver), indent=1) + "\n", encoding="utf-8")
+        info(f"Snapshotting solver state to {kind} {state}")
+        if in_hdf5:
+            hdf5.write_state(new_state, solver.iter, model, solver.current_step, solver.history)
+        else:
+            binary.write(new_state, _state_proto(solver, model))
+
+
+def restore(solver, path: str) -> None:
+    """Take iteration, weights, history and, where the side file is there, everything else from a snapshot."""
+    if not Path(path).exists():
+        fatal(f"Check failed: fd != -1 (-1 vs. -1) File not found: {path}")
+    if ".caffemodel" in Path(path).name:
+        fatal(
+            f"{path} holds weights, not the state of a solver: give its .solverstate to --snapshot to resume, or this file "
+            "to --weights to start from these weights"
+        )
+    if path.endswith(".h5"):
+        solver.iter, learned_net, solver.current_step, history = hdf5.read_state(path)
+    else:
+        state = binary.read(path, caffe_pb2.SolverState)
+        solver.iter, learned_net, solver.current_step = state.iter, state.learned_net, state.current_step
+        history = [blob_format.to_array(proto) for proto in state.history]
+    if learned_net:
+        weights.copy_from(solver.net, _beside(learned_net, path))
+    check_eq(
+        len(history),
+        len(solver.history),
+        "state.history_size() == history_.size()",
+        f"Incorrect length of history blobs. ({path} was written by another solver type or for another net)",
+    )
+    info("SGDSolver: restoring history")
+    for i, (mine, theirs) in enumerate(zip(solver.history, history, strict=True)):
+        if mine.size != theirs.size:
+            fatal(f"History blob {i} of {path} has {theirs.size} values, this net needs {mine.size}: it is of another net")
+        mine[...] = theirs.reshape(mine.shape)
+    _restore_side_file(solver, side_file(path))
+
+
+def side_file(state: str) -> str:
+    """Return the name of the side file of a solverstate."""
+    return state.removesuffix(".h5").removesuffix(".solverstate") + ".resume.json"
+
+
+def _beside(model, state):
+    """Find the weights that a state names: where it says, or beside the state when that folder has moved."""
+    beside = Path(state).parent / Path(model).name
+    return str(beside) if not Path(model).exists() and beside.exists() else model
+
+
+def _state_proto(solver, model):
+    state = caffe_pb2.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
+    for array in solver.history:
+        blob_format.fill_proto(state.history.add(), array)
+    return state
+
+
+def _layer_states(net):
+    states = {layer.name: layer.get_state() for layer in net.layers}
+    return {name: state for name, state in states.items() if state is not None}
+
+
+def _resume_data(solver):
+    return {
+        "version": RESUME_VERSION,
+        "iter": solver.iter,
+        "random": {"seed": solver.random.seed, "count": solver.random.count},
+        "losses": list(solver.losses),
+        "train_net": _layer_states(solver.net),
+        "test_nets": [_layer_states(net) for net in solver.test_nets],
+    }
+
+
+def _restore_side_file(solver, path):
+    if not Path(path).exists():
+        return
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if data["version"] != RESUME_VERSION or data["iter"] != solver.iter:
+            warning(f"{path} belongs to another snapshot or version: resuming without it, data starts from the beginning")
+            return
+        solver.random.seed, solver.random.count = data["random"]["seed"], data["random"]["count"]
+        solver.resume_losses(data["losses"])
+        for net, states in zip([solver.net, *solver.test_nets], [data["train_net"], *data["test_nets"]], strict=False):
+            for layer in net.layers:
+                if layer.name in states and layer.get_state() is not None:
+                    layer.set_state(states[layer.name])
+    except (ValueError, KeyError, TypeError) as error:
+        warning(f"{path} cannot be read ({error!r}): resuming without it, data starts from the beginning")
