@@ -1,0 +1,130 @@
+"""``caffe``: train, test, time and device_query, and every other command as ``caffe NAME``."""
+
+from __future__ import annotations
+
+import click
+
+from caffetools import glog
+from caffetools.cli.flags import flag
+from caffetools.cli.suite import Suite
+
+_EFFECTS = ("stop", "snapshot", "none")
+_USAGE = """\
+command line brew
+usage: <program> <command> <args>
+
+commands:
+  train           train or finetune a model
+  test            score a model
+  device_query    show GPU diagnostic information
+  time            benchmark model execution time
+"""
+
+
+@click.command(
+    "caffe",
+    cls=Suite,
+    usage=_USAGE,
+    examples=(
+        "<program> train --solver=models/lenet/lenet_solver.prototxt",
+        "<program> train --help",
+    ),
+)
+@flag("gpu", "", "GPUs to use: device ids, comma-separated, or 'all'; test and time use the first")
+@flag("solver", "", "the solver definition, a text file", pattern="*.prototxt")
+@flag("model", "", "the net definition, a text file", pattern="*.prototxt")
+@flag("phase", "", "the phase to time, TRAIN or TEST; TRAIN if not given", choices=("TRAIN", "TEST"))
+@flag("level", 0, "the level of the net's state")
+@flag("stage", "", "the stages of the net's state, comma-separated")
+@flag("snapshot", "", "the snapshot of a solver's state to resume from", pattern="*.solverstate*")
+@flag(
+    "weights",
+    "",
+    "the trained weights to start from: for train several files, comma-separated; not with --snapshot",
+    pattern="*.caffemodel*",
+)
+@flag("iterations", 50, "the number of batches or repetitions to run")
+@flag("sigint_effect", "stop", "what SIGINT (Ctrl-C) does: stop, snapshot or none", choices=_EFFECTS)
+@flag("sighup_effect", "snapshot", "what SIGHUP does: stop, snapshot or none", choices=_EFFECTS)
+@flag("sigterm_effect", "stop", "what SIGTERM does: stop, snapshot or none", choices=_EFFECTS)
+@click.pass_context
+def command(ctx: click.Context, args: tuple[str, ...], **_: object) -> None:
+    """What ``caffe`` does without a command that it knows."""
+    if len(args) != 1:
+        print(ctx.command.usage_text(ctx))
+        return
+    (name,) = args
+    glog.error("Available caffe actions:")
+    for action in sorted(ctx.command.commands):
+        glog.error(f"\t{action}")
+    ctx.command.suggest(ctx, name)
+    glog.fatal(f"Unknown action: {name}")
+
+
+@command.action(
+    "train",
+    "train or finetune a model\nusage: <program> --solver=FILE [FLAGS]",
+    examples=(
+        "<program> --solver=models/lenet/lenet_solver.prototxt",
+        "<program> --solver=solver.prototxt --snapshot=lenet_iter_5000.solverstate",
+        "<program> --solver=solver.prototxt --weights=a.caffemodel,b.caffemodel",
+        "<program> --solver=solver.prototxt --gpu=0 --log_dir=logs",
+    ),
+)
+def train(
+    solver: str,
+    weights: str,
+    snapshot: str,
+    gpu: str,
+    level: int,
+    stage: str,
+    sigint_effect: str,
+    sighup_effect: str,
+    sigterm_effect: str,
+) -> object:
+    """Train a model."""
+    from caffetools.tools import train
+
+    return train.train(
+        solver, weights, snapshot, gpu, level, stage, sigint_effect, sighup_effect, sigterm_effect
+    )
+
+
+@command.action(
+    "test",
+    "score a model\nusage: <program> --model=FILE --weights=FILE [FLAGS]",
+    examples=("<program> --model=lenet_train_test.prototxt --weights=lenet.caffemodel --iterations=100",),
+)
+def test(model: str, weights: str, iterations: int, gpu: str, level: int, stage: str) -> object:
+    """Score a model."""
+    from caffetools.tools import test
+
+    return test.test(model, weights, iterations, gpu, level, stage)
+
+
+@command.action(
+    "device_query",
+    "show GPU diagnostic information\nusage: <program> [--gpu=IDS]",
+    examples=("<program> --gpu=all",),
+)
+def device_query(gpu: str) -> object:
+    """Describe GPUs."""
+    from caffetools.tools import device_query
+
+    return device_query.device_query(gpu)
+
+
+@command.action(
+    "time",
+    "benchmark model execution time\nusage: <program> --model=FILE [FLAGS]",
+    examples=("<program> --model=lenet_train_test.prototxt --iterations=10 --phase=TEST",),
+)
+def time(model: str, iterations: int, phase: str, gpu: str, level: int, stage: str) -> object:
+    """Time a model, layer by layer."""
+    from caffetools.tools import time
+
+    return time.time(model, iterations, phase, gpu, level, stage)
+
+
+if __name__ == "__main__":
+    command.main()
