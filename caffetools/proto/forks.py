@@ -249,7 +249,7 @@ FORKS = (
 INSTEAD = {
     "BN": 'a "BatchNorm" layer and a "Scale" layer with bias_term: true',
     "ConvolutionDepthwise": 'type "Convolution" with group equal to the number of input channels',
-    "DepthwiseConvolution": 'type "Convolution"; its group is what makes it depthwise',
+    "DepthwiseConvolution": 'type "Convolution" (its group makes it depthwise)',
     "dilation_h": "dilation twice, for height and width",
     "dilation_w": "dilation twice, for height and width",
     "hole": "dilation",

@@ -1,0 +1,130 @@
+"""Names of forks: none of them is one of ours, and each leads to its fork."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from caffetools.proto import caffe_pb2, forks
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "formats"
+LIST = re.search(r"known types: (.*)\)", (GOLDEN / "log_bad_layer_type.txt").read_text()).group(1)
+OWN_TYPES = set(LIST.split(", "))
+FIELDS = [
+    (fork.name, message, name)
+    for fork in forks.FORKS
+    for message, names in fork.fields.items()
+    for name in names.split()
+]
+
+
+@pytest.mark.parametrize("fork", forks.FORKS, ids=lambda fork: fork.name)
+def test_types_are_not_ours(fork):
+    assert len(OWN_TYPES) == 61
+    assert not OWN_TYPES & set(fork.layers.split())
+
+
+@pytest.mark.parametrize(("fork", "message", "name"), FIELDS)
+def test_field_is_not_ours(fork, message, name):
+    assert name not in getattr(caffe_pb2, message).DESCRIPTOR.fields_by_name
+
+
+@pytest.mark.parametrize("fork", forks.FORKS, ids=lambda fork: fork.name)
+def test_no_name_twice(fork):
+    for names in (fork.layers, *fork.fields.values()):
+        assert len(set(names.split())) == len(names.split())
+
+
+TYPES = [
+    ("Permute", "SSD"),
+    ("PriorBox", "SSD"),
+    ("ROIPooling", "py-faster-rcnn"),
+    ("PSROIPooling", "R-FCN"),
+    ("Upsample", "SegNet"),
+    ("BN", "SegNet"),
+    ("BN", "PSPNet"),
+    ("BN", "yjxiong"),
+    ("Interp", "DeepLab"),
+    ("Interp", "PSPNet"),
+    ("DepthwiseConvolution", "MobileNet"),
+    ("ShuffleChannel", "ShuffleNet"),
+    ("ImageLabelmapData", "HED"),
+    ("PredictBox", "MTCNN"),
+    ("CPMData", "CPM"),
+    ("DetectNetTransformation", "NVCaffe"),
+    ("MnActivation", "Intel Caffe"),
+]
+
+
+@pytest.mark.parametrize(("layer_type", "fork"), TYPES)
+def test_layer_type(layer_type, fork):
+    hint = forks.layer_type_hint(layer_type)
+    assert hint.startswith(f"{layer_type} belongs to the ")
+    assert fork in hint
+
+
+@pytest.mark.parametrize(
+    ("message", "name", "fork"),
+    [
+        ("LayerParameter", "permute_param", "SSD"),
+        ("caffe.LayerParameter", "permute_param", "SSD"),
+        ("caffe.V1LayerParameter", "bn_param", "SegNet"),
+        ("TransformationParameter", "resize_param", "SSD"),
+        ("DropoutParameter", "scale_train", "py-faster-rcnn"),
+        ("LossParameter", "pre_fixed_normalizer", "R-FCN"),
+        ("NetParameter", "default_forward_type", "NVCaffe"),
+        ("SolverParameter", "rampup_lr", "NVCaffe"),
+        ("LayerParameter", "engine", "Intel Caffe"),
+        ("LossParameter", "weight_by_label_freqs", "SegNet"),
+        ("ConvolutionParameter", "hole", "DeepLab"),
+        ("TransformationParameter", "fix_crop", "yjxiong"),
+        ("MemoryDataParameter", "transpose", "MTCNN"),
+        ("LayerParameter", "cpm_transform_param", "CPM"),
+    ],
+)
+def test_field(message, name, fork):
+    hint = forks.field_hint(message, name)
+    assert hint.startswith(f"{name} belongs to the ")
+    assert fork in hint
+
+
+WORDS = [
+    (forks.layer_type_hint("Permute"), "Permute belongs to the SSD fork (weiliu89/caffe)"),
+    (
+        forks.layer_type_hint("SmoothL1Loss"),
+        "SmoothL1Loss belongs to the forks SSD (weiliu89/caffe) "
+        "and py-faster-rcnn (rbgirshick/caffe-fast-rcnn)",
+    ),
+    (
+        forks.layer_type_hint("DepthwiseConvolution"),
+        "DepthwiseConvolution belongs to the MobileNet fork (yonghenglh6/DepthwiseConvolution); "
+        'use type "Convolution" (its group makes it depthwise) instead',
+    ),
+]
+
+
+@pytest.mark.parametrize(("hint", "words"), WORDS)
+def test_words(hint, words):
+    assert hint == words
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        forks.layer_type_hint("Convolution"),
+        forks.layer_type_hint("Convolutoin"),
+        forks.layer_type_hint(""),
+        forks.field_hint("LayerParameter", "convolution_param"),
+        forks.field_hint("ConvolutionParameter", "permute_param"),
+        forks.field_hint("NoSuchParameter", "permute_param"),
+    ],
+)
+def test_no_hint(hint):
+    assert hint is None
+
+
+def test_whatever_is_instead_is_about_a_known_name():
+    for name in forks.INSTEAD:
+        assert forks.layer_type_hint(name) or forks.field_hint("ConvolutionParameter", name)
