@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from caffetools.formats import binary, prototxt
 from caffetools.proto import caffe_pb2
 from caffetools.upgrade.net import upgrade_net
@@ -11,26 +13,27 @@ from caffetools.upgrade.solver import upgrade_solver, with_snapshot_prefix
 BINARY_ENDINGS = (".caffemodel", ".binaryproto")
 
 
-def read_net_text(path: str) -> caffe_pb2.NetParameter:
+def read_net_text(path: str | os.PathLike[str]) -> caffe_pb2.NetParameter:
     """Read a net from a prototxt. Raises FatalError, with line and column, if it is none."""
-    return upgrade_net(prototxt.read(path, caffe_pb2.NetParameter), path)
+    return upgrade_net(prototxt.read(path, caffe_pb2.NetParameter), os.fspath(path))
 
 
-def read_net_binary(path: str) -> caffe_pb2.NetParameter:
+def read_net_binary(path: str | os.PathLike[str]) -> caffe_pb2.NetParameter:
     """Read a net, weights and all, from a caffemodel. Raises FatalError if it is none."""
-    return upgrade_net(binary.read(path, caffe_pb2.NetParameter), path)
+    return upgrade_net(binary.read(path, caffe_pb2.NetParameter), os.fspath(path))
 
 
-def read_net(path: str) -> caffe_pb2.NetParameter:
+def read_net(path: str | os.PathLike[str]) -> caffe_pb2.NetParameter:
     """Read a net from a caffemodel (by the file's ending) or else from a prototxt.
 
     For tools that take either. The classic commands know what they expect: to them a definition is text and
     weights are binary, whatever their names.
     """
-    return read_net_binary(path) if path.endswith(BINARY_ENDINGS) else read_net_text(path)
+    read = read_net_binary if os.fspath(path).endswith(BINARY_ENDINGS) else read_net_text
+    return read(path)
 
 
-def read_solver(path: str) -> caffe_pb2.SolverParameter:
+def read_solver(path: str | os.PathLike[str]) -> caffe_pb2.SolverParameter:
     """Read a solver's prototxt. Raises FatalError, with line and column, if it is none."""
-    solver = upgrade_solver(prototxt.read(path, caffe_pb2.SolverParameter), path)
-    return with_snapshot_prefix(solver, path)
+    path = os.fspath(path)
+    return with_snapshot_prefix(upgrade_solver(prototxt.read(path, caffe_pb2.SolverParameter), path), path)
