@@ -107,7 +107,7 @@ def test_read_net_takes_weights_by_the_ending(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(old.SerializeToString())
     expected = text_format.Parse((GOLDEN / "v1_upgraded.prototxt").read_text(), caffe_pb2.NetParameter())
-    assert upgrade.read_net(str(path)) == expected
+    assert upgrade.read_net(path) == expected
     assert upgrade.read_net_binary(str(path)) == expected
 
 
@@ -116,7 +116,7 @@ def test_read_net_takes_all_else_as_text(name, tmp_path):
     path = tmp_path / name
     path.write_text((GOLDEN / "v1.prototxt").read_text())
     expected = text_format.Parse((GOLDEN / "v1_upgraded.prototxt").read_text(), caffe_pb2.NetParameter())
-    assert upgrade.read_net(str(path)) == expected
+    assert upgrade.read_net(path) == expected
     assert upgrade.read_net_text(str(path)) == expected
 
 
