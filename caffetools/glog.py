@@ -87,8 +87,10 @@ class Flags:
             setattr(self, name, _from_environment(name, default))
 
 
-class FatalError(Exception):
+class FatalError(RuntimeError):
     """An error that ends a tool; its text is the text of the F line.
+
+    A RuntimeError, because that is what scripts written for the original's Python module catch.
 
     :ivar file: name of the source file where it was raised
     :ivar line: line there
