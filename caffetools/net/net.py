@@ -58,9 +58,9 @@ class Net:
     """
 
     def __init__(self, param: caffe_pb2.NetParameter, context: Context):
-        param = graph.filter_net(param)
+        unfiltered, param = param, graph.filter_net(param)
         info(f"Initializing net from parameters: \n{prototxt.dumps(param)}")
-        param = graph.insert_splits(param)
+        param = graph.insert_splits(param, unfiltered)
         self.name = param.name
         self.phase = param.state.phase
         self.context = replace(context, phase=self.phase)

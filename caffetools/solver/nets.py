@@ -31,7 +31,7 @@ def train_net(param: caffe_pb2.SolverParameter, context: Context) -> Net:
     value = getattr(param, field)
     if field.endswith("_param"):
         info(f"Creating training net specified in {field}.")
-        source = value
+        source = upgrade.upgrade_net(value, field)
     else:
         info(f"Creating training net from {'net' if field == 'net' else 'train_net'} file: {value}")
         source = upgrade.read_net_text(value)
@@ -59,7 +59,7 @@ def test_nets(param: caffe_pb2.SolverParameter, context: Context) -> list[Net]:
     for i, (words, source) in enumerate(sources):
         info(f"Creating test net (#{i}) specified by {words}")
         state = param.test_state[i] if param.test_state else caffe_pb2.NetState()
-        net = upgrade.read_net_text(source) if isinstance(source, str) else source
+        net = upgrade.read_net_text(source) if isinstance(source, str) else upgrade.upgrade_net(source, words)
         nets.append(_build(param, net, TEST, state, context))
     return nets
 
