@@ -1,0 +1,1 @@
+"""Where arrays live and how they are multiplied: `cpu` holds the kernels for the host."""
