@@ -177,7 +177,7 @@ def test_proto_holds_nothing_else():
 
 
 def normalized(file):
-    """Without what differs between versions of protoc only: JSON names, and the digits of float32 defaults."""
+    """Without what differs between versions of protoc only: JSON names, digits of float32 defaults."""
     for message in file.message_type:
         for field in message.field:
             field.ClearField("json_name")

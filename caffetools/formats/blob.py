@@ -1,0 +1,128 @@
+"""BlobProto, the form in which arrays are stored, to NumPy arrays and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from caffetools import glog
+from caffetools.proto import caffe_pb2
+
+_LEGACY = ("num", "channels", "height", "width")
+_FIELDS = {False: ("data", "double_data"), True: ("diff", "double_diff")}
+
+
+def shape_of(proto: caffe_pb2.BlobProto) -> tuple[int, ...]:
+    """The dimensions of a stored blob: its shape, or num x channels x height x width in the old form."""
+    if is_legacy(proto):
+        return tuple(getattr(proto, name) for name in _LEGACY)
+    return tuple(proto.shape.dim)
+
+
+def is_legacy(proto: caffe_pb2.BlobProto) -> bool:
+    """Whether the dimensions are given in the old 4-d form."""
+    return any(proto.HasField(name) for name in _LEGACY)
+
+
+def shapes_match(proto: caffe_pb2.BlobProto, shape: Sequence[int]) -> bool:
+    """Whether a stored blob fits an array of some shape.
+
+    Biases were 1 x 1 x 1 x n before blobs had any number of axes: an old shape is compared with `shape` after
+    that is filled with ones on its left. An array of more than four axes fits no old blob.
+    """
+    if is_legacy(proto):
+        return len(shape) <= 4 and shape_of(proto) == (1,) * (4 - len(shape)) + tuple(shape)
+    return shape_of(proto) == tuple(shape)
+
+
+def to_array(proto: caffe_pb2.BlobProto, diff: bool = False) -> np.ndarray:
+    """The data (or gradients) of a stored blob as a new float32 array; float64 ones are narrowed.
+
+    :raises FatalError: if the number of values does not fit the shape
+    """
+    single, double = _FIELDS[diff]
+    values = getattr(proto, double)
+    name, wide = (double, True) if len(values) else (single, False)
+    array = _values(proto, name, np.dtype("<f8") if wide else np.dtype("<f4"))
+    shape = shape_of(proto)
+    if len(array) != math.prod(shape):
+        text = " ".join(map(str, shape))
+        glog.fatal(
+            f"A blob of shape {text} has {math.prod(shape)} values, but {len(array)} are stored in its {name}"
+        )
+    return array.astype(np.float32).reshape(shape) if wide else array.reshape(shape)
+
+
+def fill_proto(
+    proto: caffe_pb2.BlobProto, data: np.ndarray, diff: np.ndarray | None = None
+) -> caffe_pb2.BlobProto:
+    """Store an array, and its gradients if given, as float32 in an empty proto, which is returned."""
+    proto.shape.SetInParent()  # a scalar has a shape as well: one without dimensions
+    proto.shape.dim.extend(np.shape(data))
+    for name, array in (("data", data), ("diff", diff)):
+        if array is not None:
+            number = proto.DESCRIPTOR.fields_by_name[name].number
+            content = np.asarray(array, "<f4").tobytes()
+            # as bytes of the wire, since extending the field takes a hundred times as long
+            proto.MergeFromString(_key(number) + _varint(len(content)) + content)
+    return proto
+
+
+def _values(proto: caffe_pb2.BlobProto, name: str, dtype: np.dtype) -> np.ndarray:
+    """A repeated field of floats or doubles as a new array."""
+    field = getattr(proto, name)
+    if hasattr(field, "__array__"):
+        return np.array(field, dtype)
+    # Before protobuf 7.34 a field is read value by value, which takes minutes for a large net: take its bytes
+    # from the wire form instead.
+    number = proto.DESCRIPTOR.fields_by_name[name].number
+    for key, content in _wire_fields(proto.SerializePartialToString()):
+        if key == _key(number):
+            return np.frombuffer(content, dtype).copy()
+    return np.empty(0, dtype)
+
+
+_LENGTH_DELIMITED = 2
+
+
+def _key(number: int) -> bytes:
+    """What precedes a length-delimited field on the wire."""
+    return _varint(number << 3 | _LENGTH_DELIMITED)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; all but the last byte have the top bit set."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _wire_fields(wire: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Keys and contents of the length-delimited fields of a serialized BlobProto."""
+    view = memoryview(wire)
+    position = 0
+    while position < len(view):
+        start = position
+        key, position = _read_varint(view, position)
+        value, after = _read_varint(view, position)
+        if key & 7 == _LENGTH_DELIMITED:
+            yield wire[start:position], view[after : after + value]
+            after += value
+        position = after  # num, channels, height and width are varints themselves
+
+
+def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
+    """The number at a position, and the position behind it."""
+    value = shift = 0
+    while True:
+        byte = view[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7

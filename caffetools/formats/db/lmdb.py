@@ -1,0 +1,191 @@
+"""LMDB databases."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+from caffetools import glog
+from caffetools.formats.db.base import Cursor, Database, absence
+from caffetools.formats.db.staging import Staging
+
+if TYPE_CHECKING:
+    import lmdb
+
+#: Size of the memory map that a new database starts with, in bytes; doubled whenever it is full.
+FIRST_MAP_SIZE = 16 << 20
+
+
+class LMDBCursor(Cursor):
+    """A cursor of LMDB. Keys and values are copies: one that LMDB lends would crash who keeps it too long."""
+
+    def __init__(self, transaction: lmdb.Transaction) -> None:
+        self._cursor = transaction.cursor()
+        self.seek_to_first()
+
+    def seek_to_first(self) -> None:
+        self._valid = self._cursor.first()
+
+    def seek(self, key: bytes) -> None:
+        self._valid = self._cursor.set_range(key)
+
+    def next(self) -> None:
+        self._valid = self._cursor.next()
+
+    def valid(self) -> bool:
+        return self._valid
+
+    def key(self) -> bytes:
+        return self._cursor.key()
+
+    def value(self) -> bytes:
+        return self._cursor.value()
+
+
+class LMDB(Database):
+    """A folder with a ``data.mdb``; see :func:`caffetools.formats.db.open_db`."""
+
+    def __init__(self, path: str, mode: str, overwrite: bool) -> None:
+        super().__init__(path)
+        self._staging: Staging | None = None
+        self._reader: lmdb.Transaction | None = None
+        self._pending: list[tuple[bytes, bytes]] = []
+        self._closed = False
+        if mode == "new":
+            self._staging = Staging(path, overwrite, self._refuse_new)
+            # nobody else knows of the folder: it needs no lock file, and is synchronised when it is complete
+            folder, options = self._staging.folder, {"map_size": FIRST_MAP_SIZE, "lock": False, "sync": False}
+            self._env = self._open(folder, **options)
+        else:
+            reason = absence(path, "lmdb")
+            if reason:
+                glog.check_eq(2, 0, "mdb_status == 0", f"No such file or directory ({reason})")
+            self._env = _SHARED.acquire(path, self._open_to_read) if mode == "r" else self._open(path)
+            if mode == "r":
+                self._reader = self._env.begin()
+        glog.info(f"Opened lmdb {path}")
+
+    def cursor(self) -> LMDBCursor:
+        return LMDBCursor(self._readable())
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        with self._errors("read"):
+            yield from self._readable().cursor()
+
+    def __len__(self) -> int:
+        return self._env.stat()["entries"]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        limit = self._env.max_key_size()
+        if not 0 < len(key) <= limit:
+            glog.fatal(
+                f"LMDB takes keys of 1 to {limit} bytes, not of {len(key)}: {key.decode(errors='replace')}"
+            )
+        self._pending.append((key, value))
+
+    def commit(self) -> None:
+        import lmdb
+
+        while self._pending:
+            with self._errors("write"):
+                try:
+                    with self._env.begin(write=True) as transaction:
+                        for key, value in self._pending:
+                            transaction.put(key, value)
+                    self._pending.clear()
+                except lmdb.MapFullError:  # nothing was stored: enlarge the map and do it again
+                    self._env.set_mapsize(2 * self._env.info()["map_size"])
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        try:
+            self.commit()
+        except BaseException:
+            self.discard()
+            raise
+        self._end()
+        if self._staging:
+            self._staging.publish()
+
+    def discard(self) -> None:
+        if self._closed:
+            return
+        self._end()
+        if self._staging:
+            self._staging.discard()
+
+    def _end(self) -> None:
+        self._closed = True
+        if self._reader is None:
+            self._env.close()
+        else:
+            self._reader.abort()
+            _SHARED.release(self._env)
+
+    def _readable(self) -> lmdb.Transaction:
+        if self._reader is None:  # growing its map under a reader would crash it
+            glog.fatal(f"{self.path} is open to be written, and cannot be read at the same time")
+        return self._reader
+
+    def _open_to_read(self) -> lmdb.Environment:
+        """Open without a lock file, which a read-only folder would not take; check that the file is whole."""
+        env = self._open(self.path, readonly=True, lock=False)
+        promised = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        stored = os.path.getsize(os.path.join(self.path, "data.mdb"))
+        if stored < promised:  # reading what is not there would end in a bus error
+            env.close()
+            glog.fatal(f"{self.path} is truncated: data.mdb has {stored} of {promised} bytes")
+        return env
+
+    def _open(self, folder: str, **options: object) -> lmdb.Environment:
+        import lmdb
+
+        try:
+            return lmdb.open(folder, create="map_size" in options, **options)
+        except lmdb.Error as err:
+            glog.check(False, "mdb_status == 0", f"Cannot open lmdb {self.path}: {err}")
+
+    def _refuse_new(self, reason: str) -> NoReturn:
+        message = f"mkdir {self.path} failed ({reason})"
+        glog.check_eq(-1, 0, "mkdir(source.c_str(), 0744) == 0", message)
+
+    @contextlib.contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        import lmdb
+
+        try:
+            yield
+        except lmdb.Error as err:
+            glog.check(False, "mdb_status == 0", f"Cannot {action} lmdb {self.path}: {err}")
+
+
+class _SharedEnvironments:
+    """Environments opened to be read: LMDB wants one for a file in a process, but two layers may read it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users: dict[str, int] = {}
+        self._environments: dict[str, lmdb.Environment] = {}
+
+    def acquire(self, path: str, opener: Callable[[], lmdb.Environment]) -> lmdb.Environment:
+        file = os.path.realpath(os.path.join(path, "data.mdb"))
+        with self._lock:
+            if file not in self._environments:
+                self._environments[file] = opener()
+            self._users[file] = self._users.get(file, 0) + 1
+            return self._environments[file]
+
+    def release(self, env: lmdb.Environment) -> None:
+        with self._lock:
+            (file,) = (file for file, shared in self._environments.items() if shared is env)
+            self._users[file] -= 1
+            if not self._users[file]:
+                del self._users[file], self._environments[file]
+                env.close()
+
+
+_SHARED = _SharedEnvironments()
