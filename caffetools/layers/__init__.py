@@ -1,6 +1,7 @@
 """The layer types: one file each, found by name. To add a type, add a file.
 
 Type `InnerProduct` is class `InnerProductLayer` in `inner_product.py`. Only the types that a net uses are imported.
+Types that no file here has are looked for among those that installed packages add (`plugins.py`).
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ def module_name(layer_type: str) -> str:
 
 def known_types() -> list[str]:
     """Return the types that a prototxt may name, sorted as the original lists them."""
-    types = []
+    from caffetools.layers.plugins import plugin_types
+
+    types = plugin_types()
     for path in Path(__file__).parent.glob("[a-z]*.py"):
         types += [t for t in _CLASS.findall(path.read_text(encoding="utf-8")) if module_name(t) == path.stem]
-    return sorted(types)
+    return sorted(set(types))
 
 
 def layer_class(layer_type: str) -> type[Layer]:
@@ -40,16 +43,22 @@ def layer_class(layer_type: str) -> type[Layer]:
     Errors: FatalError for an unknown type, with the nearest known one, or the fork that has it.
     """
     name = f"{__name__}.{module_name(layer_type)}"
-    if not layer_type.isidentifier() or find_spec(name) is None:
-        _refuse(layer_type)
-    found = getattr(import_module(name), f"{layer_type}Layer", None)
-    return found if found is not None else _refuse(layer_type)
+    found = None
+    if layer_type.isidentifier() and find_spec(name) is not None:
+        found = getattr(import_module(name), f"{layer_type}Layer", None)
+    return found or _plugin(layer_type) or _refuse(layer_type)
 
 
 def create_layer(param: caffe_pb2.LayerParameter, context: Context) -> Layer:
     """Make the layer that `param` describes; its `setup` is still to be called."""
     glog.info(f"Creating layer {param.name}")
     return layer_class(param.type)(param, context)
+
+
+def _plugin(layer_type: str):
+    from caffetools.layers.plugins import plugin_class
+
+    return plugin_class(layer_type)
 
 
 def _refuse(layer_type: str):
