@@ -163,7 +163,7 @@ class FlagParser:
         self.given: set[str] = set()
         self._errors: dict[str, str] = {}
         self._unknown: set[str] = set()
-        self._open_files: list[str] = []
+        self._being_read: list[str] = []
         self._at_once: dict[str, Callable[[str], None]] = {
             "flagfile": self._read_files,
             "fromenv": lambda names: self._read_environment(names, required=True),
@@ -256,23 +256,27 @@ class FlagParser:
             if name not in self.flags:
                 self._unknown.add(name)
                 self._errors[name] = f"unknown command line flag '{name}' (via --fromenv or --tryfromenv)"
+            elif variable in self._being_read:
+                self._errors[name] = f"infinite recursion on environment flag '{name}'"
             elif variable in os.environ:
+                self._being_read.append(variable)
                 self._set(name, os.environ[variable])
+                self._being_read.pop()
             elif required:
                 self._errors[name] = f"{variable} not found in environment"
 
     def _read_files(self, names: str) -> None:
         for path in self._names(names, "flagfile"):
-            if os.path.abspath(path) in self._open_files:
+            if os.path.abspath(path) in self._being_read:
                 raise FlagError(f"ERROR: flag file '{path}' includes itself")
             try:
                 with open(path, encoding="utf-8", errors="surrogateescape") as file:
                     lines = file.read().split("\n")
             except OSError as err:
                 raise FlagError(f"ERROR: cannot read flag file '{path}': {err.strerror}") from err
-            self._open_files.append(os.path.abspath(path))
+            self._being_read.append(os.path.abspath(path))
             self._read_lines(lines)
-            self._open_files.pop()
+            self._being_read.pop()
 
     def _read_lines(self, lines: Iterable[str]) -> None:
         """Flags of a file. Lines of program name patterns begin sections for these programs alone."""

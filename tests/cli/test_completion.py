@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+
 from tests.cli.cli_run import ROOT
 
 START = {
