@@ -109,6 +109,12 @@ class Layer:
         self.blobs.append(blob)
         return blob
 
+    def refuse_in_place(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Refuse a top that is the bottom of the same index."""
+        for i, (below, above) in enumerate(zip(bottom, top, strict=False)):
+            words = f"{self.type} Layer does not allow in-place computation. (layer '{self.name}')"
+            check(above is not below, f"top[{i}] != bottom[{i}]", words)
+
     def check_blob_counts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Refuse a wrong number of bottoms or tops, in the original's words."""
         kind, b, t = self.type, len(bottom), len(top)
