@@ -17,8 +17,10 @@ from caffetools import glog
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Red, green and blue in OpenCV's gray, in units of 1/16384.
-_GRAY_WEIGHTS = np.array([4899, 9617, 1868], np.uint32)
+#: Red, green and blue in OpenCV's gray, and what is added before the lower bits are dropped. PNG files are made gray
+#: by libpng, which does not round.
+_GRAY = np.array([4899, 9617, 1868], np.uint32), 1 << 13, 14
+_PNG_GRAY = np.array([9797, 19234, 3737], np.uint32), 0, 15
 
 
 def decode(data: bytes, color: bool | None = None) -> np.ndarray:
@@ -34,24 +36,25 @@ def decode(data: bytes, color: bool | None = None) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as picture:
             if color is False and picture.format == "JPEG":
                 picture.draft("L", picture.size)  # the luma that is stored, without a way over RGB
+            gray = _PNG_GRAY if picture.format == "PNG" else _GRAY
             picture.load()
             if color is not None:
                 picture = ImageOps.exif_transpose(picture)
-            return _to_chw(picture, color)
+            return _to_chw(picture, color, gray)
     except UnidentifiedImageError:
         glog.fatal("Could not decode datum: it is no picture of a known format")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
         glog.fatal(f"Could not decode datum: {err}")
 
 
-def _to_chw(picture: Image, color: bool | None) -> np.ndarray:
+def _to_chw(picture: Image, color: bool | None, gray: tuple[np.ndarray, int, int]) -> np.ndarray:
     pixels = _PIXELS.get(picture.mode, _rgb)(picture)  # H x W, H x W x RGB, or H x W x RGBA
     if pixels.ndim == 2:
         planes = pixels[np.newaxis]
         return np.repeat(planes, 3, axis=0) if color else np.ascontiguousarray(planes)
     if color is False:
-        gray = (pixels[..., :3] @ _GRAY_WEIGHTS + (1 << 13)) >> 14
-        return gray.astype(np.uint8)[np.newaxis]
+        weights, half, bits = gray
+        return ((pixels[..., :3] @ weights + half) >> bits).astype(np.uint8)[np.newaxis]
     order = [2, 1, 0] if color else [2, 1, 0, 3][: pixels.shape[2]]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[order])
 
