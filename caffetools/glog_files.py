@@ -18,7 +18,7 @@ from typing import Any
 _CREATE_AGAIN_AFTER = 32  # messages, when a file could not be created
 _FLUSH_BYTES = 1_000_000
 # the name is easy to guess and the folder often everybody's: never write through a link laid there
-_OPEN = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+_OPEN = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class LogFile:

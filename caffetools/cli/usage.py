@@ -1,9 +1,11 @@
-"""The reporting flags (--help and its kin, --version), in gflags' layout.
+"""The reporting flags (--help and its kin, --version), in gflags' layout:
 
-<program>: <usage message>
+    <program>: <usage message>
 
-  Flags from <source file>:
-    -name (help text) type: string default: "" currently: "x"
+      Flags from <source file>:
+        -name (help text) type: string default: "" currently: "x"
+
+Flags come by source file and name; their lines end before column 80.
 """
 
 from __future__ import annotations

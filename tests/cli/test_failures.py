@@ -95,6 +95,20 @@ def test_flag_traceback(capfd, traceback):
     assert ("Traceback" in capfd.readouterr().err) == traceback
 
 
+@pytest.mark.parametrize("log_to_stderr", [True, False])
+@pytest.mark.parametrize(
+    "args, decides", [([], None), (["--alsologtostderr"], True), (["--noalsologtostderr"], False)]
+)
+def test_info_lines_on_stderr(capfd, tmp_path, log_to_stderr, args, decides):
+    glog.flags.reset()
+    tool = Tool("tool", usage="log", callback=lambda args: glog.info("i"), log_to_stderr=log_to_stderr)
+    with pytest.raises(SystemExit):
+        tool.main([f"--log_dir={tmp_path}", *args], "tool")
+    expected = log_to_stderr if decides is None else decides
+    assert capfd.readouterr().err.endswith("] i\n") == expected
+    assert (tmp_path / "tool.INFO").exists()
+
+
 def test_ctrl_c_is_quiet():
     code = (
         "import time; from caffetools.cli.command import Tool\n"
