@@ -3,33 +3,27 @@
     dx = dy              where x > 0
     dx = negative_slope * dy   elsewhere
 
-In place the sign of y stands for the sign of x, which holds for every slope >= 0, as in the original.
+In place the sign of y stands for the sign of x, which holds for slopes >= 0; otherwise a copy of x is kept.
 """
 
 from __future__ import annotations
 
 import numba
 
+from caffetools.elementwise import ElementwiseLayer
 from caffetools.engine.cpu.jit import parallel_kernel
-from caffetools.layer import Layer
 
 
-class ReLULayer(Layer):
-    exact_bottoms = 1
-    exact_tops = 1
-
+class ReLULayer(ElementwiseLayer):
     def setup(self, bottom, top):
         self.negative_slope = self.dtype.type(self.param.relu_param.negative_slope)
+        self.needs_input = self.negative_slope < 0
 
-    def reshape(self, bottom, top):
-        top[0].reshape_like(bottom[0])
+    def apply(self, x, y):
+        relu_forward(x, self.negative_slope, y)
 
-    def forward(self, bottom, top):
-        relu_forward(bottom[0].flat_data, self.negative_slope, top[0].flat_data)
-
-    def backward(self, top, propagate_down, bottom):
-        if propagate_down[0]:
-            relu_backward(bottom[0].flat_data, top[0].flat_diff, self.negative_slope, bottom[0].flat_diff)
+    def gradient(self, x, y, dy, dx):
+        relu_backward(x, dy, self.negative_slope, dx)
 
 
 @parallel_kernel

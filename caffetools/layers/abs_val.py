@@ -1,0 +1,21 @@
+"""AbsVal: y = |x|; not in place.
+
+    dx = dy sign(x), with sign(0) = 0
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffetools.elementwise import ElementwiseLayer
+
+
+class AbsValLayer(ElementwiseLayer):
+    def setup(self, bottom, top):
+        self.refuse_in_place(bottom, top)
+
+    def apply(self, x, y):
+        np.abs(x, out=y)
+
+    def derivative(self, x, y, slope):
+        np.sign(x, out=slope)

@@ -1,0 +1,42 @@
+"""Swish (Ramachandran et al. 2017): y = x s with s = 1 / (1 + e^(-beta x)); may work in place.
+
+    dx = dy (beta y + s (1 - beta y))
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+
+from caffetools.elementwise import ElementwiseLayer
+from caffetools.engine.cpu.jit import parallel_kernel
+
+
+class SwishLayer(ElementwiseLayer):
+    needs_input = True
+
+    def setup(self, bottom, top):
+        self.beta = self.dtype.type(self.param.swish_param.beta)
+
+    def apply(self, x, y):
+        swish_forward(x, self.beta, y)
+
+    def gradient(self, x, y, dy, dx):
+        swish_backward(x, dy, self.beta, dx)
+
+
+@parallel_kernel
+def swish_forward(x, beta, y):
+    one = x.dtype.type(1)
+    for i in numba.prange(x.size):
+        y[i] = x[i] * (one / (one + math.exp(-beta * x[i])))
+
+
+@parallel_kernel
+def swish_backward(x, dy, beta, dx):
+    one = x.dtype.type(1)
+    for i in numba.prange(x.size):
+        s = one / (one + math.exp(-beta * x[i]))
+        by = beta * x[i] * s
+        dx[i] = dy[i] * (by + s * (one - by))

@@ -1,0 +1,18 @@
+"""Threshold: y = 1 where x > threshold, 0 elsewhere; may work in place; no gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffetools.elementwise import ElementwiseLayer
+from caffetools.layer import Layer
+
+
+class ThresholdLayer(ElementwiseLayer):
+    backward = Layer.backward
+
+    def setup(self, bottom, top):
+        self.threshold = self.dtype.type(self.param.threshold_param.threshold)
+
+    def apply(self, x, y):
+        np.greater(x, self.threshold, out=y)
