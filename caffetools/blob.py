@@ -79,11 +79,21 @@ class Blob:
         views = self._data_views = self._views(self._data, self._data_views)
         return views[1]
 
+    @data.setter
+    def data(self, values) -> None:
+        if values is not self.data:  # `blob.data += x` has already written into the array
+            self.data[...] = values
+
     @property
     def diff(self) -> np.ndarray:
         """The gradients as an array of the blob's shape."""
         views = self._diff_views = self._views(self._diff, self._diff_views)
         return views[1]
+
+    @diff.setter
+    def diff(self, values) -> None:
+        if values is not self.diff:  # `blob.diff += x` has already written into the array
+            self.diff[...] = values
 
     @property
     def flat_data(self) -> np.ndarray:

@@ -65,8 +65,9 @@ def _refuse(layer_type: str):
     types = known_types()
     hint = forks.layer_type_hint(layer_type)
     if hint is None:
-        near = difflib.get_close_matches(layer_type, types, n=1)
-        hint = f"did you mean {near[0]}?" if near else ""
+        by_lower_case = {known.lower(): known for known in types}
+        near = difflib.get_close_matches(layer_type.lower(), by_lower_case, n=1)
+        hint = f"did you mean {by_lower_case[near[0]]}?" if near else ""
     glog.fatal(
         f"Check failed: registry.count(type) == 1 (0 vs. 1) Unknown layer type: {layer_type} "
         f"(known types: {', '.join(types)})" + (f" {hint}" if hint else "")
