@@ -1,0 +1,65 @@
+"""Softmax over one axis (default 1): y_c = e^(x_c - m) / sum_k e^(x_k - m), m = max_k x_k; may work in place.
+
+    dx_c = y_c (dy_c - sum_k dy_k y_k)
+
+The blob is seen as (outer, classes, inner); every (outer, inner) position is normalised by itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+
+from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.layer import Layer
+
+
+class SoftmaxLayer(Layer):
+    exact_bottoms = 1
+    exact_tops = 1
+
+    def reshape(self, bottom, top):
+        axis = bottom[0].canonical_axis(self.param.softmax_param.axis)
+        self.classes, self.inner = bottom[0].shape[axis], bottom[0].count_from(axis + 1)
+        top[0].reshape_like(bottom[0])
+
+    def forward(self, bottom, top):
+        softmax_forward(bottom[0].flat_data, self.classes, self.inner, top[0].flat_data)
+
+    def backward(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            softmax_backward(
+                top[0].flat_data, top[0].flat_diff, self.classes, self.inner, bottom[0].flat_diff
+            )
+
+
+@parallel_kernel
+def softmax_forward(x, classes, inner, y):
+    one = x.dtype.type(1)
+    step = classes * inner
+    for item in numba.prange(x.size // classes):
+        first = item // inner * step + item % inner
+        largest = x[first]
+        for i in range(first, first + step, inner):
+            largest = max(largest, x[i])
+        total = x.dtype.type(0)
+        for i in range(first, first + step, inner):
+            e = math.exp(x[i] - largest)
+            y[i] = e
+            total += e
+        factor = one / total
+        for i in range(first, first + step, inner):
+            y[i] *= factor
+
+
+@parallel_kernel
+def softmax_backward(y, dy, classes, inner, dx):
+    step = classes * inner
+    for item in numba.prange(y.size // classes):
+        first = item // inner * step + item % inner
+        dot = y.dtype.type(0)
+        for i in range(first, first + step, inner):
+            dot += dy[i] * y[i]
+        for i in range(first, first + step, inner):
+            dx[i] = (dy[i] - dot) * y[i]

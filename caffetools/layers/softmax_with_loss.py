@@ -1,0 +1,123 @@
+"""SoftmaxWithLoss: loss = - sum log p_label / norm; p is the Softmax of bottom 0, bottom 1 holds the labels.
+
+    dx_c = loss_weight (p_c - [c = label]) / norm
+
+Bottom 0 is seen as (outer, classes, inner), bottom 1 has outer x inner labels. Items whose label is
+`ignore_label` add nothing. norm: FULL outer * inner, VALID the number of items that count, BATCH_SIZE outer,
+NONE 1; never below 1. Top 1, if asked for, is p. As in the original p is kept from zero by FLT_MIN, so that
+an item's loss is at most 87.3365.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from caffetools.blob import Blob
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.glog import check_eq
+from caffetools.layer import LossLayer
+from caffetools.layers import create_layer
+from caffetools.loss import normalization, refuse_label
+from caffetools.proto import caffe_pb2
+
+
+class SoftmaxWithLossLayer(LossLayer):
+    exact_tops = None
+    min_tops = 1
+    max_tops = 2
+
+    def setup(self, bottom, top):
+        softmax = caffe_pb2.LayerParameter()
+        softmax.CopyFrom(self.param)
+        softmax.type = "Softmax"
+        # Through the factory, because the log of the original shows this layer being created.
+        self.softmax = create_layer(softmax, self.context)
+        self.prob = Blob(bottom[0].shape, self.dtype)
+        self.softmax.setup(bottom[:1], [self.prob])
+        loss = self.param.loss_param
+        self.normalization = normalization(loss)
+        self.has_ignore_label = loss.HasField("ignore_label")
+        self.ignore_label = loss.ignore_label
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.softmax.reshape(bottom[:1], [self.prob])
+        self.classes, self.inner = self.softmax.classes, self.softmax.inner
+        self.outer = bottom[0].count // max(1, self.classes * self.inner)
+        check_eq(
+            self.outer * self.inner,
+            bottom[1].count,
+            "outer_num_ * inner_num_ == bottom[1]->count()",
+            "Number of labels must match number of predictions; e.g., if softmax axis == 1 and prediction shape "
+            "is (N, C, H, W), label count (number of labels) must be N*H*W, with integer values in "
+            f"{{0, 1, ..., C-1}}. (layer '{self.name}')",
+        )
+        if len(top) > 1:
+            top[1].reshape_like(bottom[0])
+            top[1].share_data(self.prob)
+
+    def forward(self, bottom, top):
+        self.softmax.forward(bottom[:1], [self.prob])
+        loss, valid, wrong = cross_entropy(
+            self.prob.flat_data,
+            bottom[1].flat_data,
+            self.classes,
+            self.inner,
+            self.has_ignore_label,
+            self.ignore_label,
+        )
+        if wrong >= 0:
+            refuse_label(self, bottom[1].flat_data, wrong, self.classes)
+        self.norm = self.normalization(self.outer, self.inner, valid)
+        top[0].flat_data[0] = loss / self.norm
+
+    def backward(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            cross_entropy_backward(
+                self.prob.flat_data,
+                bottom[1].flat_data,
+                self.classes,
+                self.inner,
+                self.has_ignore_label,
+                self.ignore_label,
+                self.dtype.type(top[0].flat_diff[0] / self.norm),
+                bottom[0].flat_diff,
+            )
+
+
+@kernel
+def cross_entropy(prob, labels, classes, inner, has_ignore_label, ignore_label):
+    """Return the sum of -log p_label, the number of items that count, and the index of a label out of range
+    or -1."""
+    smallest = prob.dtype.type(np.finfo(np.float32).tiny)
+    loss, valid = 0.0, 0
+    for item in range(labels.size):
+        label = labels[item]
+        if has_ignore_label and int(label) == ignore_label:
+            continue
+        # On the float, so that a NaN is refused as well.
+        if not -1 < label < classes:
+            return loss, valid, item
+        p = prob[(item // inner * classes + int(label)) * inner + item % inner]
+        # Written so that a NaN is not taken for a small p.
+        loss -= math.log(smallest if p < smallest else p)
+        valid += 1
+    return loss, valid, -1
+
+
+@parallel_kernel
+def cross_entropy_backward(prob, labels, classes, inner, has_ignore_label, ignore_label, weight, dx):
+    step = classes * inner
+    for item in numba.prange(labels.size):
+        label = int(labels[item])
+        first = item // inner * step + item % inner
+        ignored = has_ignore_label and label == ignore_label
+        factor = prob.dtype.type(0) if ignored else weight
+        for i in range(first, first + step, inner):
+            dx[i] = prob[i] * factor
+        if not ignored:
+            dx[first + label * inner] -= weight

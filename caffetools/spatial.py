@@ -1,0 +1,94 @@
+"""The window of layers that slide over spatial axes: kernel, stride, padding and dilation of each axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from caffetools.glog import check, check_eq, check_gt, fatal
+from caffetools.layer import Layer
+
+
+@dataclass(frozen=True)
+class Window:
+    """Sizes for each spatial axis, in the order of the axes."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """How many input elements a dilated kernel spans."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    def windows_in(self, layer: Layer, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the sizes of a convolution's output. Errors: FatalError where the kernel is larger than the
+        input."""
+        result = []
+        for axis, (size, extent, s, p) in enumerate(
+            zip(sizes, self.extent, self.stride, self.pad, strict=True)
+        ):
+            if size + 2 * p < extent:
+                fatal(
+                    f"A kernel that spans {extent} does not fit into {size} + 2 * {p} elements of spatial axis "
+                    f"{axis} (layer '{layer.name}')"
+                )
+            result.append((size + 2 * p - extent) // s + 1)
+        return tuple(result)
+
+    def spanned_by(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the sizes of a transposed convolution's output: the input that this many windows need."""
+        terms = zip(sizes, self.extent, self.stride, self.pad, strict=True)
+        return tuple(s * (size - 1) + extent - 2 * p for size, extent, s, p in terms)
+
+
+def read_window(layer: Layer, axes: int) -> Window:
+    """Read the window of a layer with a convolution_param over `axes` spatial axes.
+
+    Each list is given once, or once for each axis; with two axes `kernel_h` and `kernel_w` and the like may
+    take its place.
+    """
+    kernel = _sizes(layer, axes, "kernel_size", "kernel", None)
+    stride = _sizes(layer, axes, "stride", "stride", 1)
+    pad = _sizes(layer, axes, "pad", "pad", 0)
+    dilation = _sizes(layer, axes, "dilation", None, 1)
+    for sizes, name in ((kernel, "Filter"), (stride, "Stride"), (dilation, "Dilation")):
+        for size in sizes:
+            check_gt(
+                size,
+                0,
+                f"{name.lower()}_data[i] > 0",
+                f"{name} dimensions must be nonzero. (layer '{layer.name}')",
+            )
+    return Window(kernel, stride, pad, dilation)
+
+
+def _sizes(layer, axes, name, pair, default):
+    """Return the sizes that the list `name`, or the fields `pair`_h and `pair`_w, give to the axes."""
+    param, where = layer.param.convolution_param, f"(layer '{layer.name}')"
+    given = list(getattr(param, name))
+    if pair and (param.HasField(f"{pair}_h") or param.HasField(f"{pair}_w")):
+        check_eq(
+            axes,
+            2,
+            "num_spatial_axes_ == 2",
+            f"{pair}_h & {pair}_w can only be used for 2D convolution. {where}",
+        )
+        check_eq(
+            0,
+            len(given),
+            f"0 == conv_param.{name}_size()",
+            f"Either {name} or {pair}_h/w should be specified; not both. {where}",
+        )
+        return getattr(param, f"{pair}_h"), getattr(param, f"{pair}_w")
+    words = name.removesuffix("_size")
+    check(
+        len(given) in (1, axes) or (default is not None and not given),
+        f"num_{words}_dims == {'' if default is None else '0 || '}1 || num_spatial_axes_",
+        f"{name} must be specified once, or once per spatial dimension ({name} specified {len(given)} times; "
+        f"{axes} spatial dims). {where}",
+    )
+    if not given:
+        return (default,) * axes
+    return tuple(given) if len(given) == axes else (given[0],) * axes
