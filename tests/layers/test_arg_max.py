@@ -61,7 +61,7 @@ def test_it_has_no_gradient():
     ("param", "message"),
     [
         ("top_k: 0", r"\(0 vs. 1\) top k must not be less than 1."),
-        ("top_k: 13", r"\(13 vs. 12\) top_k must be less than or equal to the dimension of the flattened bottom"),
+        ("top_k: 13", r"\(13 vs. 12\) top_k must be less than or equal to the dimension of the flattened"),
         ("top_k: 4 axis: 1", r"\(4 vs. 3\) top_k must be less than or equal to the dimension of the axis."),
         ("axis: 3", "axis 3 out of range for 3-D Blob"),
     ],

@@ -54,7 +54,7 @@ def test_another_batch():
     ("dims", "param", "message"),
     [
         ((-1, 2, -1), "", "new shape contains multiple -1 dims; at most a single"),
-        ((5, -1), "", r"bottom count \(24\) must be divisible by the product of the specified dimensions \(5\)"),
+        ((5, -1), "", r"bottom count \(24\) must be divisible by the product of the specified .* \(5\)"),
         ((5, 5), "", r"\(25 vs. 24\) output count must match input count \(layer 'under_test'\)"),
         ((0, 0, 0, 0), "", "new shape contains a 0, but there was no corresponding bottom axis to copy"),
         ((-1,), "axis: 4", r"\(4 vs. 3\) axis 4 out of range for 3-D input blob"),

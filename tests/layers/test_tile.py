@@ -6,7 +6,15 @@ import pytest
 from caffetools.glog import FatalError
 from tests.layers.gradient import SingleLayer, check_gradient, uniform
 
-CASES = [(1, 3, (2, 3, 4)), (0, 2, (3,)), (-1, 2, (2, 3)), (2, 5, (1, 2, 3, 4)), (1, 1, (2, 3)), (0, 4, (1, 1))]
+# axis, tiles, shape of the bottom
+CASES = [
+    (1, 3, (2, 3, 4)),
+    (0, 2, (3,)),
+    (-1, 2, (2, 3)),
+    (2, 5, (1, 2, 3, 4)),
+    (1, 1, (2, 3)),
+    (0, 4, (1, 1)),
+]
 
 
 @pytest.mark.parametrize(("axis", "tiles", "shape"), CASES)

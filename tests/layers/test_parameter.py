@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.layers.gradient import SingleLayer, uniform
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1,), (), (2, 1, 4)], ids=str)
+def test_the_top_is_the_parameter(shape):
+    dims = " ".join(f"dim: {size}" for size in shape)
+    rig = SingleLayer(f'type: "Parameter" parameter_param {{ shape {{ {dims} }} }}')
+    (y,) = rig.forward()
+    np.testing.assert_array_equal(y, np.zeros(shape, np.float32), strict=True)
+    rig.layer.blobs[0].data[...] = uniform(*shape)
+    np.testing.assert_array_equal(rig.forward()[0], uniform(*shape).astype(np.float32))
+
+
+def test_the_gradient_is_added():
+    rig = SingleLayer('type: "Parameter" parameter_param { shape { dim: 3 } }')
+    rig.forward()
+    rig.layer.blobs[0].diff[...] = [1, 2, 3]
+    rig.backward(np.array([10, 20, 30]))
+    assert rig.layer.blobs[0].diff.tolist() == [11, 22, 33]
+    rig.layer.param_propagate_down = [False]
+    rig.backward(np.array([10, 20, 30]))
+    assert rig.layer.blobs[0].diff.tolist() == [11, 22, 33]
+
+
+def test_the_top_follows_the_parameter_to_other_storage():
+    rig = SingleLayer('type: "Parameter" parameter_param { shape { dim: 3 } }')
+    rig.layer.blobs[0].place(np.array([7, 8, 9], np.float32))
+    rig.layer.blobs[0].data[...] = [4, 5, 6]
+    assert rig.forward()[0].tolist() == [4, 5, 6]
