@@ -1,6 +1,6 @@
 """Pictures in another size, as OpenCV's bilinear resize gives them (the original's only way of resizing).
 
-    y[h, w] = sum over two rows and two columns next to (h + 1/2) H'/H - 1/2, (w + 1/2) W'/W - 1/2, by distance
+    y[h, w] = x at ((h + 1/2) H / H' - 1/2, (w + 1/2) W / W' - 1/2), interpolated between four pixels
 
 There is no smoothing: a picture that becomes much smaller loses details. Weights are multiples of 1/2048 and
 sums are cut as in OpenCV's integer code for bytes, so that the values agree to the bit.
