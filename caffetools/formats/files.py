@@ -19,14 +19,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
     half a file, and whatever was at `path` stays untouched until then. If the body or any step fails, the
     temporary file is removed.
 
+    Writers may be nested: a name that an outer call has yielded is written directly, and errors name the
+    outer call's `path`. So several files can be prepared, to appear together at the end.
+
     A symbolic link is followed, the mode of an existing file is kept, and a device or pipe (``/dev/stdout``)
     is written directly.
 
     :raises FatalError: for every OSError, naming `path` and the reason (no space left, no such folder, ...)
     """
     path = os.fspath(path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        with write_errors(path):
+    if path in _prepared or (os.path.exists(path) and not os.path.isfile(path)):
+        with write_errors(_prepared.get(path, path)):
             yield path
         return
     target = os.path.realpath(path)
@@ -36,6 +39,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
     temporary = os.path.join(
         os.path.dirname(target), f".{os.path.basename(target)}.{secrets.token_hex(4)}.tmp"
     )
+    _prepared[temporary] = path
     try:
         with write_errors(path):
             yield temporary
@@ -45,8 +49,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
             os.replace(temporary, target)
             sync_folder(os.path.dirname(target))
     finally:
+        del _prepared[temporary]
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+_prepared: dict[str, str] = {}  # temporary names in use, and what they will become
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from caffetools import glog
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Red, green and blue in OpenCV's gray, and what is added before the lower bits are dropped. PNG files are made gray
-#: by libpng, which does not round.
+#: Red, green and blue in OpenCV's gray, and what is added before the lower bits are dropped. PNG files are
+#: made gray by libpng, which does not round.
 _GRAY = np.array([4899, 9617, 1868], np.uint32), 1 << 13, 14
 _PNG_GRAY = np.array([9797, 19234, 3737], np.uint32), 0, 15
 

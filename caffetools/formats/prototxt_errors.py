@@ -15,7 +15,7 @@ from typing import NoReturn
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from caffetools.formats.prototxt_tokens import Problem, Token, shown, tokens
-from caffetools.proto import caffe_pb2
+from caffetools.proto import caffe_pb2, forks
 from caffetools.proto.fields import is_repeated
 
 _INTEGERS = {
@@ -242,6 +242,9 @@ class _Walk:
         ]
         if 0 < len(homes) <= 4:
             return f"{reason}; it belongs into {_listed(homes)}"
+        fork = forks.field_hint(here.name, name)
+        if fork:
+            return f"{reason}; {fork}"
         return reason + _did_you_mean(name, here.fields_by_name)
 
 

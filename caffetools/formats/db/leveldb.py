@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from caffetools import glog
@@ -17,23 +17,36 @@ if TYPE_CHECKING:
 
 # the original's settings
 _OPTIONS = {"block_size": 65536, "write_buffer_size": 268435456, "max_open_files": 100}
+_READ = {"verify_checksums": True, "fill_cache": False}
 
 
 class LevelDBCursor(Cursor):
     """A cursor of LevelDB."""
 
-    def __init__(self, db: plyvel.DB) -> None:
-        self._iterator = db.raw_iterator(verify_checksums=True, fill_cache=False)
+    def __init__(self, db: plyvel.DB, fail: Callable[[str, Exception], NoReturn]) -> None:
+        import plyvel
+
+        self._iterator = db.raw_iterator(**_READ)
+        self._error, self._fail = plyvel.Error, fail
         self.seek_to_first()
 
     def seek_to_first(self) -> None:
-        self._iterator.seek_to_first()
+        try:
+            self._iterator.seek_to_first()
+        except self._error as err:
+            self._fail("read", err)
 
     def seek(self, key: bytes) -> None:
-        self._iterator.seek(key)
+        try:
+            self._iterator.seek(key)
+        except self._error as err:
+            self._fail("read", err)
 
     def next(self) -> None:
-        self._iterator.next()
+        try:
+            self._iterator.next()
+        except self._error as err:
+            self._fail("read", err)
 
     def valid(self) -> bool:
         return self._iterator.valid()
@@ -73,20 +86,28 @@ class LevelDB(Database):
         glog.info(f"Opened leveldb {path}")
 
     def cursor(self) -> LevelDBCursor:
-        return LevelDBCursor(self._readable())
+        return LevelDBCursor(self._readable(), self._fail)
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        with self._errors("read"):
-            yield from self._readable().iterator(verify_checksums=True, fill_cache=False)
+        self._readable()
+        return self._records()
 
     def __len__(self) -> int:
         if self._length is None:
-            with self._errors("read"), self._db.iterator(include_value=False, fill_cache=False) as keys:
-                length = sum(1 for _ in keys)
+            length = sum(1 for _ in self._records())
             if self._shadow is None:
                 return length
             self._length = length
         return self._length
+
+    def _records(self) -> Iterator[tuple[bytes, bytes]]:
+        with self._errors("read"):
+            # plyvel's other iterator passes over damaged blocks in silence
+            iterator = self._db.raw_iterator(**_READ)
+            iterator.seek_to_first()
+            while iterator.valid():
+                yield iterator.item()
+                iterator.next()
 
     def put(self, key: bytes, value: bytes) -> None:
         self._batch.put(key, value)
@@ -172,4 +193,7 @@ class LevelDB(Database):
         try:
             yield
         except plyvel.Error as err:
-            glog.check(False, "status.ok()", f"Cannot {action} leveldb {self.path}: {self._said(err)}")
+            self._fail(action, err)
+
+    def _fail(self, action: str, err: Exception) -> NoReturn:
+        glog.check(False, "status.ok()", f"Cannot {action} leveldb {self.path}: {self._said(err)}")

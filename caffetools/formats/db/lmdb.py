@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
@@ -22,18 +24,30 @@ FIRST_MAP_SIZE = 16 << 20
 class LMDBCursor(Cursor):
     """A cursor of LMDB. Keys and values are copies: one that LMDB lends would crash who keeps it too long."""
 
-    def __init__(self, transaction: lmdb.Transaction) -> None:
+    def __init__(self, transaction: lmdb.Transaction, fail: Callable[[str, Exception], NoReturn]) -> None:
+        import lmdb
+
         self._cursor = transaction.cursor()
+        self._error, self._fail = lmdb.Error, fail
         self.seek_to_first()
 
     def seek_to_first(self) -> None:
-        self._valid = self._cursor.first()
+        try:
+            self._valid = self._cursor.first()
+        except self._error as err:
+            self._fail("read", err)
 
     def seek(self, key: bytes) -> None:
-        self._valid = self._cursor.set_range(key)
+        try:
+            self._valid = self._cursor.set_range(key)
+        except self._error as err:
+            self._fail("read", err)
 
     def next(self) -> None:
-        self._valid = self._cursor.next()
+        try:
+            self._valid = self._cursor.next()
+        except self._error as err:
+            self._fail("read", err)
 
     def valid(self) -> bool:
         return self._valid
@@ -69,7 +83,7 @@ class LMDB(Database):
         glog.info(f"Opened lmdb {path}")
 
     def cursor(self) -> LMDBCursor:
-        return LMDBCursor(self._readable())
+        return LMDBCursor(self._readable(), self._fail)
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         with self._errors("read"):
@@ -145,7 +159,7 @@ class LMDB(Database):
         import lmdb
 
         try:
-            return lmdb.open(folder, create="map_size" in options, **options)
+            return lmdb.open(folder, create=self._staging is not None, **options)
         except lmdb.Error as err:
             glog.check(False, "mdb_status == 0", f"Cannot open lmdb {self.path}: {err}")
 
@@ -160,7 +174,13 @@ class LMDB(Database):
         try:
             yield
         except lmdb.Error as err:
-            glog.check(False, "mdb_status == 0", f"Cannot {action} lmdb {self.path}: {err}")
+            self._fail(action, err)
+
+    def _fail(self, action: str, err: Exception) -> NoReturn:
+        reason = str(err)
+        if action == "write" and shutil.disk_usage(self._env.path()).free < 1 << 20:
+            reason += f" ({os.strerror(errno.ENOSPC)})"  # which LMDB calls an input/output error
+        glog.check(False, "mdb_status == 0", f"Cannot {action} lmdb {self.path}: {reason}")
 
 
 class _SharedEnvironments:
