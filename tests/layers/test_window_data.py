@@ -1,4 +1,4 @@
-"""WindowData: what is cut out of a picture whose values tell their place, how windows are drawn, what is refused."""
+"""WindowData: cutting from a picture whose values tell their place, drawing of windows, refusals."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ class TestRefusals:
             (
                 [OBJECT, NOTHING],
                 {"data": "batch_size: 1", "transform": "crop_size: 4 mean_value: [1, 2]"},
-                "3",
+                "either 1 mean_value",
             ),
         ],
     )
