@@ -199,10 +199,9 @@ class Loader:
                 samples[i] = self.sample
                 self._next()
             return RawBatch(keys, values, samples, self.position)
-        except FatalError:
+        except FatalError as err:  # a damaged file, or one that cannot be read any longer
+            self._name_record(err, key, "after record")
             raise
-        except Exception as err:  # from lmdb or plyvel: a damaged file, or one that cannot be read any longer
-            glog.fatal(f"Cannot read {self.source} after record '{_text(key)}': {err}")
 
     def fill(self, raw: RawBatch, batch: Batch) -> None:
         """Parse, decode and transform the records of one batch."""
@@ -259,9 +258,9 @@ class Loader:
             chunk.shapes, chunk.pictures, chunk.dtype, raw.samples[part], batch.data.data[part]
         )
 
-    def _name_record(self, err: FatalError, key: bytes) -> None:
+    def _name_record(self, err: FatalError, key: bytes, word: str = "record") -> None:
         """Add to an error which record of which database it is about."""
-        err.args = (f"{err} (record '{_text(key)}' of {self.source})",)
+        err.args = (f"{err} ({word} '{_text(key)}' of {self.source})",)
 
 
 class _Chunk:
