@@ -10,12 +10,11 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from caffetools import glog
 from caffetools.formats import files
 
-__all__ = ["LIMIT", "read", "write"]
-
 M = TypeVar("M", bound=Message)
 
-#: The largest message that protobuf can hold, in bytes.
+#: The largest message that protobuf can hold, in bytes; what to say and to do about one that is larger.
 LIMIT = 2**31 - 1
+TOO_LARGE = "larger than 2 GB, which is all that protobuf can hold; use HDF5 (snapshot_format: HDF5)"
 
 _ARGUMENTS = {"NetParameter": "param_file, param", "SolverParameter": "param_file, param"}
 
@@ -50,22 +49,18 @@ def write(path: str | os.PathLike[str], message: Message) -> None:
 
     :raises FatalError: if it is larger than protobuf allows, or cannot be written
     """
-    path = os.fspath(path)
     try:
         data = message.SerializeToString()
-        reason = "" if len(data) <= LIMIT else _TOO_LARGE
+        reason = "" if len(data) <= LIMIT else f"it is {TOO_LARGE}"
     except (
         EncodeError,
         ValueError,
     ):  # which of them for a message that is too large depends on protobuf's version
-        reason = _missing(message) or _TOO_LARGE
+        reason = _missing(message) or f"it is {TOO_LARGE}"
     if reason:
-        glog.check(False, "proto.SerializeToOstream(&output)", f"Cannot write {path}: {reason}")
+        glog.check(False, "proto.SerializeToOstream(&output)", f"Cannot write {files.final_name(path)}: {reason}")
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(data)
-
-
-_TOO_LARGE = "it is larger than 2 GB, which is all that protobuf can hold; use HDF5 (snapshot_format: HDF5)"
 
 
 def _missing(message: Message) -> str:

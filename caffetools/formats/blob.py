@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from caffetools import glog
+from caffetools.formats import binary
 from caffetools.proto import caffe_pb2
 
 _LEGACY = ("num", "channels", "height", "width")
@@ -65,6 +66,8 @@ def fill_proto(
         if array is not None:
             number = proto.DESCRIPTOR.fields_by_name[name].number
             content = np.asarray(array, "<f4").tobytes()
+            if len(content) > binary.LIMIT:
+                glog.fatal(f"A blob of {len(content) // 4} values is {binary.TOO_LARGE}")
             # as bytes of the wire, since extending the field takes a hundred times as long
             proto.MergeFromString(_key(number) + _varint(len(content)) + content)
     return proto

@@ -29,7 +29,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """
     path = os.fspath(path)
     if path in _prepared or (os.path.exists(path) and not os.path.isfile(path)):
-        with write_errors(_prepared.get(path, path)):
+        with write_errors(final_name(path)):
             yield path
         return
     target = os.path.realpath(path)
@@ -55,6 +55,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 _prepared: dict[str, str] = {}  # temporary names in use, and what they will become
+
+
+def final_name(path: str | os.PathLike[str]) -> str:
+    """The name that a file will have: `path`, unless :func:`atomic_path` has yielded that."""
+    path = os.fspath(path)
+    return _prepared.get(path, path)
 
 
 @contextlib.contextmanager

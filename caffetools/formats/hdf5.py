@@ -184,4 +184,4 @@ def _create(path: str | os.PathLike[str], what: str) -> Iterator[h5py.File]:
             with h5py.File(temporary, "w") as file:
                 yield file
         except RuntimeError as err:  # h5py's word for some of the system's errors
-            glog.fatal(f"Cannot write {os.fspath(path)}: {err}")
+            glog.fatal(f"Cannot write {files.final_name(path)}: {err}")

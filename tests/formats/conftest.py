@@ -13,6 +13,13 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = GOLDEN / "formats"
 
 
+@pytest.fixture(params=["lmdb", "leveldb"])
+def backend(request):
+    """Both kinds of database, where their libraries are installed."""
+    pytest.importorskip({"lmdb": "lmdb", "leveldb": "plyvel"}[request.param])
+    return request.param
+
+
 @pytest.fixture
 def logged(monkeypatch):
     """The messages that are logged, as pairs of severity and text."""

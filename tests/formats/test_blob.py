@@ -94,6 +94,14 @@ def test_fill_proto_narrows_and_orders():
     assert not proto.double_data
 
 
+def test_blob_that_protobuf_cannot_hold(monkeypatch):
+    """With a limit of 1000 bytes in place of 2 GB."""
+    monkeypatch.setattr(binary, "LIMIT", 1000)
+    blob.fill_proto(caffe_pb2.BlobProto(), np.zeros(250))
+    with pytest.raises(FatalError, match=r"A blob of 251 values is larger than 2 GB.*use HDF5"):
+        blob.fill_proto(caffe_pb2.BlobProto(), np.zeros(251))
+
+
 def test_recorded_model_is_written_again_byte_for_byte(tmp_path, reading):
     recorded = FORMATS / "small_iter_20.caffemodel"
     net = binary.read(recorded, caffe_pb2.NetParameter)

@@ -190,3 +190,11 @@ def test_killed_writer_leaves_the_old_file(old):
     )
     assert run.returncode == -signal.SIGKILL
     assert old.read_text() == "old"
+
+
+def test_final_name(tmp_path):
+    with files.atomic_path(tmp_path / "f") as temporary:
+        Path(temporary).touch()
+        assert files.final_name(temporary) == str(tmp_path / "f")
+    assert files.final_name(temporary) == temporary
+    assert files.final_name(tmp_path / "f") == str(tmp_path / "f")

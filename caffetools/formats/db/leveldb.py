@@ -81,7 +81,11 @@ class LevelDB(Database):
         else:
             self._shadow = self._links()
             folder = self._shadow.name
-        self._db = self._open(folder, create=mode != "r")
+        try:
+            self._db = self._open(folder, create=mode != "r")
+        except BaseException:
+            self._clean()
+            raise
         self._batch = self._db.write_batch()
         glog.info(f"Opened leveldb {path}")
 
@@ -120,30 +124,32 @@ class LevelDB(Database):
     def close(self) -> None:
         if self._closed:
             return
+        if self._shadow:
+            self.discard()
+            return
         try:
             self.commit()
+            self._db.close()
             if self._staging:
-                self._db.close()
-                self._db = self._open(self._staging.folder, create=False)  # which sorts the log into a table
+                self._open(self._staging.folder, create=False).close()  # which sorts its log into a table
         except BaseException:
             self.discard()
             raise
-        self._end()
+        self._closed = True
         if self._staging:
             self._staging.publish()
 
     def discard(self) -> None:
-        if self._closed:
-            return
-        self._end()
-        if self._staging:
-            self._staging.discard()
+        if not self._closed:
+            self._closed = True
+            self._db.close()
+            self._clean()
 
-    def _end(self) -> None:
-        self._closed = True
-        self._db.close()
+    def _clean(self) -> None:
         if self._shadow:
             self._shadow.cleanup()
+        if self._staging:
+            self._staging.discard()
 
     def _readable(self) -> plyvel.DB:
         if self._shadow is None:
@@ -175,8 +181,6 @@ class LevelDB(Database):
             self._refuse(self._said(err))
 
     def _refuse(self, reason: str) -> NoReturn:
-        if self._staging:
-            self._staging.discard()
         glog.check(False, "status.ok()", f"Failed to open leveldb {self.path} ({reason})")
 
     def _said(self, err: Exception) -> str:

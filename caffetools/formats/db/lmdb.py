@@ -72,7 +72,11 @@ class LMDB(Database):
             self._staging = Staging(path, overwrite, self._refuse_new)
             # nobody else knows of the folder: it needs no lock file, and is synchronised when it is complete
             folder, options = self._staging.folder, {"map_size": FIRST_MAP_SIZE, "lock": False, "sync": False}
-            self._env = self._open(folder, **options)
+            try:
+                self._env = self._open(folder, **options)
+            except BaseException:
+                self._staging.discard()
+                raise
         else:
             reason = absence(path, "lmdb")
             if reason:

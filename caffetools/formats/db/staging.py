@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -29,29 +28,29 @@ class Staging:
     def __init__(self, path: str, overwrite: bool, refuse: Refuse) -> None:
         self.target = os.path.normpath(path)
         self.folder = self.target + ".partial"
+        self._aside = self.target + ".replaced"
         self._overwrite = overwrite
         self._refuse = refuse
-        self._check_target()
+        self._check_target(": delete it, or choose another name")
         try:
             self._lock = self._claim()
         except OSError as err:
             refuse(files.reason(err))
 
     def publish(self) -> None:
-        """Give the folder, whose files must be closed, its name."""
+        """Give the folder, whose files must be closed, its name; where that fails, it stays what it is."""
+        where = f"the new one is complete in {self.folder}"
         try:
             for name in os.listdir(self.folder):
                 files.sync(os.path.join(self.folder, name))
-            self._check_target()
-            replaced = self.target + ".replaced"
+            self._check_target(f"; {where}")
             if os.path.exists(self.target):
-                shutil.rmtree(replaced, ignore_errors=True)  # of a run that was killed just here
-                os.rename(self.target, replaced)
-            os.rename(self.folder, self.target)
+                self._replace()
+            else:
+                os.rename(self.folder, self.target)
             files.sync_folder(os.path.dirname(self.target) or ".")
-            shutil.rmtree(replaced, ignore_errors=True)
         except OSError as err:
-            self._refuse(files.reason(err))
+            self._refuse(f"{files.reason(err)}; {where}")
         finally:
             self._release()
 
@@ -60,20 +59,31 @@ class Staging:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._release()
 
-    def _check_target(self) -> None:
+    def _replace(self) -> None:
+        os.rename(self.target, self._aside)
+        try:
+            os.rename(self.folder, self.target)
+        except OSError:
+            os.rename(self._aside, self.target)
+            raise
+        shutil.rmtree(self._aside)
+
+    def _check_target(self, advice: str) -> None:
         if not os.path.lexists(self.target):
             return
         if not self._overwrite:
-            self._refuse("it exists: delete it, or choose another name")
+            self._refuse(f"it exists{advice}")
         if not _is_database(self.target):
-            self._refuse("it exists and is no database, so that nothing may replace it: choose another name")
+            self._refuse(f"it is no database, so that nothing may replace it{advice}")
+        if os.path.lexists(self._aside):
+            self._refuse(f"{self._aside} is in the way: move it")
 
     def _claim(self) -> int | None:
         """Make the folder, and lock it where the system can: a locked one belongs to a run that is alive."""
-        with contextlib.suppress(FileNotFoundError):
-            lock = self._try_lock()
+        if os.path.lexists(self.folder):
             if not _is_database(self.folder):
                 self._refuse(f"{self.folder} is in the way and is no database: move it")
+            lock = self._try_lock()
             shutil.rmtree(self.folder)
             if lock is not None:
                 os.close(lock)
@@ -82,7 +92,6 @@ class Staging:
 
     def _try_lock(self) -> int | None:
         if os.name == "nt":
-            os.stat(self.folder)
             return None
         import fcntl
 
