@@ -58,7 +58,8 @@ def write(path: str | os.PathLike[str], message: Message) -> None:
     ):  # which of them for a message that is too large depends on protobuf's version
         reason = _missing(message) or f"it is {TOO_LARGE}"
     if reason:
-    except (EncodeError, ValueError):  # which of them for one that is too large depends on the version
+        refusal = f"Cannot write {files.final_name(path)}: {reason}"
+        glog.check(False, "proto.SerializeToOstream(&output)", refusal)
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(data)
 
