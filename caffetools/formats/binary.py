@@ -52,10 +52,7 @@ def write(path: str | os.PathLike[str], message: Message) -> None:
     try:
         data = message.SerializeToString()
         reason = "" if len(data) <= LIMIT else f"it is {TOO_LARGE}"
-    except (
-        EncodeError,
-        ValueError,
-    ):  # which of them for a message that is too large depends on protobuf's version
+    except (EncodeError, ValueError):  # ValueError: how some versions say that it is too large
         reason = _missing(message) or f"it is {TOO_LARGE}"
     if reason:
         refusal = f"Cannot write {files.final_name(path)}: {reason}"
