@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,11 +55,14 @@ class Net:
 
     Parameters (owners only; a shared parameter counts once) are `params`, in layer order; `param_data` and `param_diff`
     are the flat buffers that hold all of them, `param_offsets[i]` says where parameter i starts.
+
+    Functions in `before_forward`, `after_forward`, `before_backward` and `after_backward` are called with the index of each
+    layer that a pass comes to.
     """
 
     def __init__(self, param: caffe_pb2.NetParameter, context: Context):
         unfiltered, param = param, graph.filter_net(param)
-        info(f"Initializing net from parameters: \n{prototxt.dumps(param)}")
+        info(f"Initializing net from parameters: \n{prototxt.dumps(param).rstrip()}")
         param = graph.insert_splits(param, unfiltered)
         self.name = param.name
         self.phase = param.state.phase
@@ -90,6 +93,10 @@ class Net:
             [(wiring.blobs[i], wiring.loss_weights[i]) for i in ids if wiring.loss_weights[i]] for ids in wiring.top_ids
         ]
         self._shapes: list[list[tuple]] = [[] for _ in self.layers]
+        self.before_forward: list[Callable[[int], None]] = []
+        self.after_forward: list[Callable[[int], None]] = []
+        self.before_backward: list[Callable[[int], None]] = []
+        self.after_backward: list[Callable[[int], None]] = []
         self._place_params(wiring)
         info("Network initialization done.")
 
@@ -111,7 +118,9 @@ class Net:
         """Run the layers `start` to `end` (inclusive; all by default) and return the weighted sum of their losses."""
         loss = 0.0
         for i in range(start, len(self.layers) if end is None else end + 1):
+            _call(self.before_forward, i)
             loss += self.forward_layer(i)
+            _call(self.after_forward, i)
         return loss
 
     def forward_layer(self, i: int) -> float:
@@ -131,10 +140,12 @@ class Net:
     def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run the layers from `start` (the last by default) down to `end` backward, where a gradient is needed."""
         for i in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
+            _call(self.before_backward, i)
             if self.layer_needs_backward[i]:
                 self.layers[i].backward(self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
                 if self.debug_info:
                     self._report_backward(i)
+            _call(self.after_backward, i)
         if self.debug_info and start is None:
             self._report_params()
 
@@ -218,6 +229,11 @@ class Net:
             "    [Backward] All net params (data, diff): "
             f"L1 norm = ({l1[0]:g}, {l1[1]:g}); L2 norm = ({l2[0]:g}, {l2[1]:g})"
         )
+
+
+def _call(functions, i):
+    for function in functions:
+        function(i)
 
 
 def _weighted(blob):

@@ -44,7 +44,7 @@ def share_from(net, other) -> None:
 def copy_from(net, path: str) -> None:
     """Copy weights from a file: HDF5 where the name ends in `.h5`, a binary NetParameter (also an old one) otherwise."""
     if str(path).endswith(".h5"):
-        _copy_from_hdf5(net, path)
+        copy_from_hdf5(net, path)
     else:
         copy_from_proto(net, upgrade.read_net_binary(path))
 
@@ -63,7 +63,8 @@ def copy_from_proto(net, param: caffe_pb2.NetParameter) -> None:
             _copy(mine, blob_format.to_array(theirs), source.name)
 
 
-def _copy_from_hdf5(net, path):
+def copy_from_hdf5(net, path: str) -> None:
+    """Copy weights from an HDF5 file."""
     owned = {(use.layer, use.index): use.owner < 0 for use in net.param_uses}
     for name, arrays in hdf5.read_net(path).items():
         target = net.layer_by_name.get(name)

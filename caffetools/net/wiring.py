@@ -155,13 +155,13 @@ class _Builder:
 
     def _set_up(self, layer, bottom_ids, top_ids):
         wiring = self.wiring
-        info(f"Setting up {layer.name}")
         bottom = [wiring.blobs[i] for i in bottom_ids]
         top = [wiring.blobs[i] for i in top_ids]
         weights = _loss_weights(layer, len(top))
         layer.check_blob_counts(bottom, top)
         layer.setup(bottom, top)
         layer.reshape(bottom, top)
+        info(f"Setting up {layer.name}")
         for blob_id, blob, weight in zip(top_ids, top, weights, strict=True):
             if weight:
                 wiring.loss_weights[blob_id] = weight

@@ -1,7 +1,7 @@
 """Learning-rate policies: the rate of iteration `it`, in float32 as the original computes it.
 
     fixed      base_lr
-    step       base_lr * gamma ^ floor(it / stepsize)
+    step       base_lr * gamma ^ current_step, which is floor(it / stepsize)
     exp        base_lr * gamma ^ it
     inv        base_lr * (1 + gamma * it) ^ -power
     multistep  base_lr * gamma ^ current_step, which rises where it reaches stepvalue[current_step]
@@ -26,9 +26,8 @@ def fixed(param, it, step):
 
 
 def step_policy(param, it, step):
-    check_gt(param.stepsize, 0, "this->param_.stepsize() > 0", "lr_policy step needs stepsize")
     check_ge(param.gamma, 0, "this->param_.gamma() >= 0", "lr_policy step needs gamma")
-    return _f(param.base_lr) * _f(param.gamma) ** _f(it // param.stepsize)
+    return _f(param.base_lr) * _f(param.gamma) ** _f(step)
 
 
 def exp(param, it, step):
@@ -79,7 +78,13 @@ def check_policy(param: caffe_pb2.SolverParameter) -> None:
 
 
 def advance_step(param: caffe_pb2.SolverParameter, it: int, step: int) -> int:
-    """Return the multistep index for iteration `it`; it rises by at most one an iteration."""
+    """Return the index of the step that iteration `it` is in, which snapshots keep as `current_step`.
+
+    With `multistep` it rises by at most one an iteration. Policies without steps leave it alone.
+    """
+    if param.lr_policy == "step":
+        check_gt(param.stepsize, 0, "this->param_.stepsize() > 0", "lr_policy step needs stepsize")
+        return it // param.stepsize
     if param.lr_policy == "multistep" and step < len(param.stepvalue) and it >= param.stepvalue[step]:
         step += 1
         info(f"MultiStep Status: Iteration {it}, step = {step}")
@@ -87,5 +92,5 @@ def advance_step(param: caffe_pb2.SolverParameter, it: int, step: int) -> int:
 
 
 def learning_rate(param: caffe_pb2.SolverParameter, it: int, step: int) -> np.float32:
-    """Return the rate of iteration `it`, `step` being the multistep index."""
+    """Return the rate of iteration `it`, `step` being the index that `advance_step` gave."""
     return _f(POLICIES[param.lr_policy](param, it, step))

@@ -28,7 +28,8 @@ class Solver:
     """Trains the net of a solver file.
 
     param: an upgraded SolverParameter. requested: called between steps, returns "none", "stop" or "snapshot".
-    rank, ranks: this process among those that train together.
+    rank, ranks: this process among those that train together. random: where a file without `random_seed` takes its
+    random numbers from; the system's entropy by default.
 
     `net` is the net that learns, `test_nets` share its weights; `history` holds the update rule's state as arrays of the
     parameters' shapes, in the order that snapshot files use; `iter` counts finished steps.
@@ -40,16 +41,18 @@ class Solver:
         requested: Callable[[], str] = lambda: signals.NONE,
         rank: int = 0,
         ranks: int = 1,
+        random: RandomSource | None = None,
     ):
         self.param = caffe_pb2.SolverParameter()
         self.param.CopyFrom(param)
         self.requested = requested
-        info(f"Initializing solver from parameters: \n{prototxt.dumps(param)}")
+        info(f"Initializing solver from parameters: \n{prototxt.dumps(param).rstrip()}")
         self.rule = _rule(param)
         check_ge(param.average_loss, 1, "param_.average_loss() >= 1", "average_loss should be non-negative.")
         if param.snapshot:
             snapshot.check_prefix(param)
-        self.random = RandomSource(param.random_seed + rank if param.random_seed >= 0 else -1)
+        seeded = param.random_seed >= 0
+        self.random = RandomSource(param.random_seed + rank) if seeded else random or RandomSource()
         context = Context(random=self.random, rank=rank, ranks=ranks)
         self.net: Net = nets.train_net(param, context)
         self.test_nets: list[Net] = nets.test_nets(param, context)
@@ -176,7 +179,7 @@ class Solver:
         return request
 
     def learning_rate(self) -> np.float32:
-        """Return the rate of the present iteration; moves the multistep index."""
+        """Return the rate of the present iteration; moves `current_step`."""
         self.current_step = advance_step(self.param, self.iter, self.current_step)
         return learning_rate(self.param, self.iter, self.current_step)
 

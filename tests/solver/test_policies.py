@@ -26,7 +26,7 @@ FORMULAS = {
 @pytest.mark.parametrize("it", [0, 1, 6, 7, 20, 39])
 def test_rate(policy, it):
     param = caffe_pb2.SolverParameter(lr_policy=policy, **FIELDS)
-    assert learning_rate(param, it, 0) == pytest.approx(FORMULAS[policy](it), rel=1e-5)
+    assert learning_rate(param, it, advance_step(param, it, 0)) == pytest.approx(FORMULAS[policy](it), rel=1e-5)
 
 
 def test_poly_ends_at_zero():
@@ -62,4 +62,5 @@ def test_unknown_policy(policy):
 @pytest.mark.parametrize("policy", ["step", "sigmoid"])
 def test_stepsize_is_needed(policy):
     with pytest.raises(FatalError, match="stepsize"):
-        learning_rate(caffe_pb2.SolverParameter(lr_policy=policy, base_lr=1, gamma=0.1), 0, 0)
+        param = caffe_pb2.SolverParameter(lr_policy=policy, base_lr=1, gamma=0.1)
+        learning_rate(param, 0, advance_step(param, 0, 0))
