@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from caffetools.glog import fatal
+from caffetools.blob import Blob
+from caffetools.glog import check_eq, fatal
 from caffetools.layer import Layer
 from caffetools.proto import caffe_pb2
 
@@ -47,6 +48,20 @@ def class_indices(layer: Layer, labels: np.ndarray, classes: int) -> np.ndarray:
     if not right.all():
         refuse_label(layer, labels, int(np.argmin(right)), classes)
     return labels.astype(np.intp)
+
+
+def check_label_count(layer: Layer, items: int, labels: Blob, axis: str) -> None:
+    """Refuse a blob of labels that does not have one for every item; axis: its name in the message."""
+    words = (
+        f"Number of labels must match number of predictions; e.g., if {axis} == 1 and prediction shape is "
+        "(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in {0, 1, ..., C-1}."
+    )
+    check_eq(
+        items,
+        labels.count,
+        "outer_num_ * inner_num_ == bottom[1]->count()",
+        f"{words} (layer '{layer.name}')",
+    )
 
 
 def refuse_label(layer: Layer, labels: np.ndarray, index: int, classes: int) -> NoReturn:

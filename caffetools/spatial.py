@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from caffetools.blob import Blob
 from caffetools.glog import check, check_eq, check_gt, fatal
 from caffetools.layer import Layer
 
@@ -31,8 +32,8 @@ class Window:
         ):
             if size + 2 * p < extent:
                 fatal(
-                    f"A kernel that spans {extent} does not fit into {size} + 2 * {p} elements of spatial axis "
-                    f"{axis} (layer '{layer.name}')"
+                    f"A kernel that spans {extent} does not fit into {size} + 2 * {p} elements of spatial "
+                    f"axis {axis} (layer '{layer.name}')"
                 )
             result.append((size + 2 * p - extent) // s + 1)
         return tuple(result)
@@ -41,6 +42,12 @@ class Window:
         """Return the sizes of a transposed convolution's output: the input that this many windows need."""
         terms = zip(sizes, self.extent, self.stride, self.pad, strict=True)
         return tuple(s * (size - 1) + extent - 2 * p for size, extent, s, p in terms)
+
+
+def check_planes(layer: Layer, blob: Blob) -> None:
+    """Refuse a blob that does not have four axes."""
+    words = f"Input must have 4 axes, corresponding to (num, channels, height, width) (layer '{layer.name}')"
+    check_eq(4, len(blob.shape), "4 == bottom[0]->num_axes()", words)
 
 
 def read_window(layer: Layer, axes: int) -> Window:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from caffetools.engine.cpu.jit import kernel
-from caffetools.glog import check_eq, check_le, fatal
+from caffetools.glog import check_le, fatal
 from caffetools.layer import Layer
-from caffetools.loss import refuse_label
+from caffetools.loss import check_label_count, refuse_label
 
 
 class AccuracyLayer(Layer):
@@ -38,19 +38,16 @@ class AccuracyLayer(Layer):
         )
         axis = bottom[0].canonical_axis(self.param.accuracy_param.axis)
         self.classes, self.inner = bottom[0].shape[axis], bottom[0].count_from(axis + 1)
-        check_eq(
-            bottom[0].count_from(0, axis) * self.inner,
-            bottom[1].count,
-            "outer_num_ * inner_num_ == bottom[1]->count()",
-            "Number of labels must match number of predictions; e.g., if label axis == 1 and prediction shape "
-            "is (N, C, H, W), label count (number of labels) must be N*H*W, with integer values in "
-            f"{{0, 1, ..., C-1}}. (layer '{self.name}')",
-        )
+        items = bottom[0].count_from(0, axis) * self.inner
+        check_label_count(self, items, bottom[1], "label axis")
         top[0].reshape(())
         if len(top) > 1:
             top[1].reshape((self.classes,))
         self.right = np.empty(self.classes, np.int64)
         self.total = np.empty(self.classes, np.int64)
+
+    def allow_force_backward(self, bottom_index):
+        return False
 
     def forward(self, bottom, top):
         wrong = count_right(

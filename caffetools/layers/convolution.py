@@ -10,7 +10,7 @@ channels of their own: w is (M, C / group, kernel...), b is (M). Along each spat
     db[m] += sum over n, i of dy[n, m, i]
     dx: the transposed convolution of dy with w
 
-Several bottoms of one shape give as many tops by the same weights. The work is done by the engine's ConvPlan;
+Several bottoms of one shape give as many tops by the same weights. The work is done by the engine;
 `force_nd_im2col` chose another route to the same numbers in the original and makes no difference here.
 """
 
@@ -20,8 +20,8 @@ from math import prod
 
 import numpy as np
 
-from caffetools.blob import shape_text
 from caffetools.engine.cpu.conv import ConvPlan
+from caffetools.engine.cpu.conv_nd import NdConvPlan
 from caffetools.engine.cpu.conv_weights import add_bias_gradient
 from caffetools.glog import check_eq, check_gt, fatal
 from caffetools.layer import Layer
@@ -34,6 +34,7 @@ class ConvolutionLayer(Layer):
     equal_bottoms_tops = True
 
     def setup(self, bottom, top):
+        self.refuse_in_place(bottom, top)
         param, where = self.param.convolution_param, f"(layer '{self.name}')"
         self.axis = bottom[0].canonical_axis(param.axis)
         self.axes = len(bottom[0].shape)
@@ -82,36 +83,37 @@ class ConvolutionLayer(Layer):
         for i, blob in enumerate(bottom):
             if blob.shape != shape:
                 fatal(
-                    "Check failed: bottom[0]->shape() == bottom[bottom_id]->shape() shape mismatch - bottom[0]: "
-                    f"{shape_text(shape)} vs. bottom[{i}]: {blob.shape_string} (layer '{self.name}')"
+                    "Check failed: bottom[0]->shape() == bottom[bottom_id]->shape() shape mismatch - "
+                    f"bottom[0]: {bottom[0].shape_string} vs. bottom[{i}]: {blob.shape_string} "
+                    f"(layer '{self.name}')"
                 )
         top_shape = (*shape[: self.axis], self.outputs, *self.top_sizes(shape[self.axis + 1 :]))
         for blob in top:
             blob.reshape(top_shape)
         if shape != self.planned:
-            self.make_plan(shape, top_shape)
             self.planned = shape
+            self.x_shape, self.y_shape = self.planar(shape, self.axis), self.planar(top_shape, self.axis)
+            self.w_shape = self.planar(self.blobs[0].shape, 1)
+            self.plan = self.make_plan()
 
-    def make_plan(self, bottom_shape: tuple[int, ...], top_shape: tuple[int, ...]) -> None:
-        """Prepare the engine for bottoms of this shape."""
-        self.x_shape, self.y_shape = self.planar(bottom_shape, self.axis), self.planar(top_shape, self.axis)
-        self.w_shape = self.planar(self.blobs[0].shape, 1)
-        self.plan = self.plan_for(self.x_shape)
+    def make_plan(self) -> ConvPlan | NdConvPlan:
+        """Return the engine's plan for bottoms and tops of the present shapes."""
+        return self.plan_for(self.x_shape)
 
     def planar(self, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-        """Return a shape with the axes before the channels merged into one, and two spatial axes at least."""
+        """Return a shape with the axes before `axis` merged into one, and two spatial axes at least."""
         spatial = shape[axis + 1 :]
         return (prod(shape[:axis]), shape[axis], *(1,) * (2 - len(spatial)), *spatial)
 
-    def plan_for(self, input_shape: tuple[int, ...]) -> ConvPlan:
-        """Return the plan of a convolution of inputs of this shape, made planar, with this layer's
-        filters."""
+    def plan_for(self, input_shape: tuple[int, ...]) -> ConvPlan | NdConvPlan:
+        """Return the plan of a convolution of inputs of this planar shape with this layer's filters."""
         missing = 2 - len(self.window.kernel)
         stride, pad, dilation = (
             (neutral,) * missing + sizes
             for neutral, sizes in ((1, self.window.stride), (0, self.window.pad), (1, self.window.dilation))
         )
-        return ConvPlan(input_shape, self.w_shape, stride, pad, dilation, self.group, self.dtype)
+        plan = ConvPlan if len(input_shape) == 4 else NdConvPlan
+        return plan(input_shape, self.w_shape, stride, pad, dilation, self.group, self.dtype)
 
     def forward(self, bottom, top):
         w, b = (
@@ -132,8 +134,7 @@ class ConvolutionLayer(Layer):
                 self.plan.backward_data(dy, w, below.flat_diff.reshape(self.x_shape))
 
     def add_parameter_gradients(self, x: np.ndarray, dy: np.ndarray) -> None:
-        """Add what one bottom contributes to the gradients of the weights and the bias, where they are
-        wanted."""
+        """Add one bottom's part to the gradients of the weights and the bias, where they are wanted."""
         db = self.blobs[1].diff if len(self.blobs) > 1 and self.param_propagate_down[1] else None
         if self.param_propagate_down[0]:
             self.plan.backward_weights(x, dy, self.blobs[0].flat_diff.reshape(self.w_shape), db)

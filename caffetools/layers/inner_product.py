@@ -21,6 +21,7 @@ class InnerProductLayer(Layer):
     exact_tops = 1
 
     def setup(self, bottom, top):
+        self.refuse_in_place(bottom, top)
         param = self.param.inner_product_param
         self.outputs = param.num_output
         check_gt(self.outputs, 0, "num_output > 0", f"(layer '{self.name}')")
@@ -65,7 +66,8 @@ class InnerProductLayer(Layer):
                 gemm(True, False, 1, dy, x, 1, dw)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             np.add.reduce(dy, axis=0, out=self.row_sum)
-            self.blobs[1].diff += self.row_sum
+            db = self.blobs[1].diff
+            db += self.row_sum
         if propagate_down[0]:
             gemm(
                 False, self.transpose, 1, dy, self.blobs[0].data, 0, bottom[0].flat_diff.reshape(self.x_shape)

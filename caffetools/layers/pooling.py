@@ -16,16 +16,16 @@ Input and output have the axes (N, C, H, W). In the kernels a plane is one (n, c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numba
 import numpy as np
 
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.rng import random_uniform
-from caffetools.glog import check, check_eq, check_gt, check_lt, fatal
+from caffetools.glog import fatal
 from caffetools.layer import TRAIN, Layer
+from caffetools.pooling_window import read_pooling_window
 from caffetools.proto import caffe_pb2
+from caffetools.spatial import check_planes
 
 # MAX starts from this, and gives it where a window holds nothing but the padding.
 LOWEST = np.float32(-np.finfo(np.float32).max)
@@ -33,24 +33,6 @@ LOWEST = np.float32(-np.finfo(np.float32).max)
 BAND = 4096
 CHUNKS = 64
 MAX, AVE, STOCHASTIC = (getattr(caffe_pb2.PoolingParameter, name) for name in ("MAX", "AVE", "STOCHASTIC"))
-
-
-@dataclass(frozen=True)
-class Window:
-    """Kernel, stride and padding of one axis."""
-
-    kernel: int
-    stride: int
-    pad: int
-
-    def output_size(self, size: int, ceil: bool, padded: bool) -> int:
-        """Return the number of windows along an axis; `padded` says whether this or the other axis has
-        padding."""
-        span = size + 2 * self.pad - self.kernel
-        count = (-(-span // self.stride) if ceil else span // self.stride) + 1
-        if padded and (count - 1) * self.stride >= size + self.pad:
-            count -= 1
-        return count
 
 
 class PoolingLayer(Layer):
@@ -63,26 +45,9 @@ class PoolingLayer(Layer):
         return 2 if self.param.pooling_param.pool == MAX else 1
 
     def setup(self, bottom, top):
-        param = self.param.pooling_param
-        self.method = param.pool
-        self.ceil = param.round_mode == caffe_pb2.PoolingParameter.CEIL
-        self.is_global = param.global_pooling
-        if self.is_global:
-            check(
-                not (
-                    param.HasField("kernel_size") or param.HasField("kernel_h") or param.HasField("kernel_w")
-                ),
-                "!(pool_param.has_kernel_size() || pool_param.has_kernel_h() || pool_param.has_kernel_w())",
-                f"With Global_pooling: true Filter size cannot specified (layer '{self.name}')",
-            )
-            kernel = (0, 0)
-        else:
-            kernel = self._kernel(param)
-        pad = self._pair(param, "pad", "pad is pad OR pad_h and pad_w are required.")
-        stride = self._pair(param, "stride", "Stride is stride OR stride_h and stride_w are required.")
-        self._check(kernel, stride, pad)
-        self.windows = [Window(*numbers) for numbers in zip(kernel, stride, pad, strict=True)]
-        self.padded = any(pad)
+        self.refuse_in_place(bottom, top)
+        self.method = self.param.pooling_param.pool
+        self.window = read_pooling_window(self)
         train = self.phase == TRAIN
         self._pool, self._unpool = {
             MAX: (self._largest, self._scatter),
@@ -93,79 +58,24 @@ class PoolingLayer(Layer):
             self.key = self.context.random.key()
             self.next_start = 0
 
-    def _kernel(self, param):
-        both = param.HasField("kernel_h") and param.HasField("kernel_w")
-        check(
-            param.HasField("kernel_size") != both,
-            "!pool_param.has_kernel_size() != !(pool_param.has_kernel_h() && pool_param.has_kernel_w())",
-            "Filter size is kernel_size OR kernel_h and kernel_w; not both; "
-            f"for non-square filters both kernel_h and kernel_w are required. (layer '{self.name}')",
-        )
-        kernel = (param.kernel_h, param.kernel_w) if both else (param.kernel_size, param.kernel_size)
-        for size, name in zip(kernel, ("kernel_h_", "kernel_w_"), strict=True):
-            check_gt(size, 0, f"{name} > 0", f"Filter dimensions cannot be zero. (layer '{self.name}')")
-        return kernel
-
-    def _pair(self, param, name, message):
-        """Read `pad` or `stride`: one number for both axes, or one each."""
-        h, w = (param.HasField(f"{name}_{axis}") for axis in "hw")
-        check(
-            (h and w and not param.HasField(name)) or not (h or w),
-            f"{name} OR {name}_h and {name}_w",
-            f"{message} (layer '{self.name}')",
-        )
-        return (
-            (getattr(param, f"{name}_h"), getattr(param, f"{name}_w")) if h else (getattr(param, name),) * 2
-        )
-
-    def _check(self, kernel, stride, pad):
-        where = f"(layer '{self.name}')"
-        check(min(stride) > 0, "stride_h_ > 0 && stride_w_ > 0", f"Stride dimensions cannot be zero. {where}")
-        if self.is_global:
-            check(
-                pad == (0, 0) and stride == (1, 1),
-                "pad_h_ == 0 && pad_w_ == 0 && stride_h_ == 1 && stride_w_ == 1",
-                f"With Global_pooling: true; only pad = 0 and stride = 1 {where}",
-            )
-        elif any(pad):
-            check(
-                self.method in (AVE, MAX),
-                "pool == AVE || pool == MAX",
-                f"Padding implemented only for average and max pooling. {where}",
-            )
-            check_lt(pad[0], kernel[0], "pad_h_ < kernel_h_", where)
-            check_lt(pad[1], kernel[1], "pad_w_ < kernel_w_", where)
-
     def reshape(self, bottom, top):
-        check_eq(
-            4,
-            len(bottom[0].shape),
-            "4 == bottom[0]->num_axes()",
-            f"Input must have 4 axes, corresponding to (num, channels, height, width) (layer '{self.name}')",
-        )
+        check_planes(self, bottom[0])
         n, c, height, width = bottom[0].shape
-        if self.is_global:
-            self.windows = [Window(height, 1, 0), Window(width, 1, 0)]
-        out = [
-            w.output_size(size, self.ceil, self.padded)
-            for w, size in zip(self.windows, (height, width), strict=True)
-        ]
-        if min(out) < 1:
-            fatal(
-                f"The pooling window is larger than the input {bottom[0].shape_string} (layer '{self.name}')"
-            )
+        rows, columns = self.window.output_size(self, height, width)
         for blob in top:
-            blob.reshape((n, c, *out))
-        self.plane_shape, self.top_plane_shape = (n * c, height, width), (n * c, *out)
-        h, w = self.windows
-        self.window = (h.kernel, w.kernel, h.stride, w.stride, h.pad, w.pad)
+            blob.reshape((n, c, rows, columns))
+        self.plane_shape, self.top_plane_shape = (n * c, height, width), (n * c, rows, columns)
+        self.flat_planes = (n * c, height * width)
+        kernel, stride = self.window.kernel_on(height, width), self.window.stride
+        # What the kernels take: kernel, stride and padding, each (height, width).
+        self.sizes = (*kernel, *stride, *self.window.pad)
         if self.method != AVE:
             self.index = np.empty(self.top_plane_shape, np.int32)
-        tiled = self.window == (2, 2, 2, 2, 0, 0) and 2 * out[0] <= height and 2 * out[1] <= width
-        self.steps = (
-            None if tiled else doubling_steps(h.kernel, w.kernel, (out[1] - 1) * w.stride + w.kernel, width)
-        )
-        self.band = min(out[0], max(1, BAND // (h.stride * ((out[1] - 1) * w.stride + w.kernel))))
+        self.tiled = self.sizes == (2, 2, 2, 2, 0, 0) and 2 * rows <= height and 2 * columns <= width
+        if self.method == MAX and not self.tiled:
+            wide = (columns - 1) * stride[1] + kernel[1]
+            self.steps = doubling_steps(*kernel, wide, width)
+            self.band = min(rows, max(1, BAND // (stride[0] * wide)))
 
     def forward(self, bottom, top):
         self._pool(
@@ -175,30 +85,30 @@ class PoolingLayer(Layer):
             np.copyto(top[1].data, self.index.reshape(top[1].shape))
 
     def _largest(self, x, y):
-        if self.steps is None:
+        if self.tiled:
             max_pool_2x2(x, y, self.index)
         else:
-            max_pool(x, self.window, self.steps, self.band, y, self.index)
+            max_pool(x, self.sizes, self.steps, self.band, y, self.index)
 
     def _average(self, x, y):
-        average_pool(x, self.window, y)
+        average_pool(x, self.sizes, y)
 
     def _drawn(self, x, y):
-        stochastic_pool(x, self.window, self.key, np.uint64(self.next_start), y, self.index)
+        stochastic_pool(x, self.sizes, self.key, np.uint64(self.next_start), y, self.index)
         self.next_start += y.size
 
     def _expected(self, x, y):
-        expected_pool(x, self.window, y)
+        expected_pool(x, self.sizes, y)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
             self._unpool(top[0].flat_diff.reshape(self.top_plane_shape), bottom[0].flat_diff)
 
     def _scatter(self, dy, dx):
-        scatter(dy, self.index, dx.reshape(self.plane_shape[0], -1))
+        scatter(dy, self.index, dx.reshape(self.flat_planes))
 
     def _spread(self, dy, dx):
-        average_pool_backward(dy, self.window, dx.reshape(self.plane_shape))
+        average_pool_backward(dy, self.sizes, dx.reshape(self.plane_shape))
 
     def _refuse(self, dy, dx):
         fatal(f"STOCHASTIC pooling has a gradient in the TRAIN phase only (layer '{self.name}')")
@@ -227,8 +137,7 @@ def doubling_steps(kh: int, kw: int, wide: int, width: int) -> np.ndarray:
 
 @parallel_kernel
 def max_pool_2x2(x, y, index):
-    """The commonest case: windows of 2 x 2 that tile the plane; the compiler works on many columns at
-    once."""
+    """The commonest case, windows of 2 x 2 that tile the plane: many columns are worked on at once."""
     planes, rows, columns = y.shape
     width = np.int32(x.shape[2])
     one = np.int32(1)
@@ -280,8 +189,7 @@ def max_pool(x, window, steps, band, y, index):
 
 @kernel
 def copy_padded(x, top, left, tall, wide, out):
-    """Copy `tall` rows of a plane from row `top` on, `wide` columns from column -left on; the padding gets
-    LOWEST."""
+    """Copy `tall` rows of a plane from row `top` on, `wide` columns from -left on; LOWEST is the padding."""
     height, width = x.shape
     begin = min(left, wide)
     end = max(begin, min(wide, width + left))

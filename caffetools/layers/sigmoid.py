@@ -5,11 +5,10 @@ dx = dy y (1 - y)
 
 from __future__ import annotations
 
-import math
-
 import numba
 
 from caffetools.elementwise import ElementwiseLayer
+from caffetools.engine.cpu.exponential import sigmoid
 from caffetools.engine.cpu.jit import parallel_kernel
 
 
@@ -23,10 +22,8 @@ class SigmoidLayer(ElementwiseLayer):
 
 @parallel_kernel
 def sigmoid_forward(x, y):
-    one = x.dtype.type(1)
     for i in numba.prange(x.size):
-        # For a very negative x the exponential is infinite and y zero, as it should be.
-        y[i] = one / (one + math.exp(-x[i]))
+        y[i] = sigmoid(x[i])
 
 
 @parallel_kernel

@@ -17,10 +17,9 @@ import numpy as np
 
 from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
-from caffetools.glog import check_eq
 from caffetools.layer import LossLayer
 from caffetools.layers import create_layer
-from caffetools.loss import normalization, refuse_label
+from caffetools.loss import check_label_count, normalization, refuse_label
 from caffetools.proto import caffe_pb2
 
 
@@ -47,14 +46,7 @@ class SoftmaxWithLossLayer(LossLayer):
         self.softmax.reshape(bottom[:1], [self.prob])
         self.classes, self.inner = self.softmax.classes, self.softmax.inner
         self.outer = bottom[0].count // max(1, self.classes * self.inner)
-        check_eq(
-            self.outer * self.inner,
-            bottom[1].count,
-            "outer_num_ * inner_num_ == bottom[1]->count()",
-            "Number of labels must match number of predictions; e.g., if softmax axis == 1 and prediction shape "
-            "is (N, C, H, W), label count (number of labels) must be N*H*W, with integer values in "
-            f"{{0, 1, ..., C-1}}. (layer '{self.name}')",
-        )
+        check_label_count(self, self.outer * self.inner, bottom[1], "softmax axis")
         if len(top) > 1:
             top[1].reshape_like(bottom[0])
             top[1].share_data(self.prob)

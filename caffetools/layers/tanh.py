@@ -5,11 +5,10 @@ dx = dy (1 - y^2)
 
 from __future__ import annotations
 
-import math
-
 import numba
 
 from caffetools.elementwise import ElementwiseLayer
+from caffetools.engine.cpu.exponential import tanh
 from caffetools.engine.cpu.jit import parallel_kernel
 
 
@@ -24,7 +23,7 @@ class TanHLayer(ElementwiseLayer):
 @parallel_kernel
 def tanh_forward(x, y):
     for i in numba.prange(x.size):
-        y[i] = math.tanh(x[i])
+        y[i] = tanh(x[i])
 
 
 @parallel_kernel

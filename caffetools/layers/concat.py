@@ -1,0 +1,81 @@
+"""Concat: the bottoms one after another along `axis` (default 1); all their other axes agree.
+
+dx of every bottom is its part of dy. A single bottom is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import numba
+
+from caffetools.blob import Blob
+from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.glog import check, check_eq, check_lt
+from caffetools.layer import Layer
+
+
+def axis_of(layer: Layer, bottom: Blob, param, old_name: str) -> int:
+    """Return the axis that a concat_param or slice_param names, by `axis` or by its older field."""
+    words = f"Either axis or {old_name} should be specified; not both. (layer '{layer.name}')"
+    check(not (param.HasField("axis") and param.HasField(old_name)), f"!({old_name} && axis)", words)
+    if not param.HasField(old_name):
+        return bottom.canonical_axis(param.axis)
+    axis = getattr(param, old_name)
+    words = f"{old_name} out of range. (layer '{layer.name}')"
+    check_lt(axis, len(bottom.shape), f"{old_name} < num_axes", words)
+    return axis
+
+
+class ConcatLayer(Layer):
+    min_bottoms = 1
+    exact_tops = 1
+
+    def setup(self, bottom, top):
+        self.refuse_in_place(bottom, top)
+
+    def reshape(self, bottom, top):
+        axis = axis_of(self, bottom[0], self.param.concat_param, "concat_dim")
+        shape = list(bottom[0].shape)
+        for blob in bottom[1:]:
+            words = f"All inputs must have the same #axes. (layer '{self.name}')"
+            check_eq(len(shape), len(blob.shape), "num_axes == bottom[i]->num_axes()", words)
+            words = (
+                "All inputs must have the same shape, except at concat_axis. "
+                f"(layer '{self.name}': axis {axis}, {bottom[0].shape_string} and {blob.shape_string})"
+            )
+            same = all(a == b for i, (a, b) in enumerate(zip(shape, blob.shape, strict=True)) if i != axis)
+            check(same, "top_shape[j] == bottom[i]->shape(j)", words)
+        shape[axis] = sum(blob.shape[axis] for blob in bottom)
+        top[0].reshape(shape)
+        self.matrix = top[0].count_from(0, axis), top[0].count_from(axis)
+        self.widths = [blob.count_from(axis) for blob in bottom]
+        if len(bottom) == 1:
+            top[0].share_data(bottom[0])
+            top[0].share_diff(bottom[0])
+
+    def forward(self, bottom, top):
+        if len(bottom) == 1:
+            return
+        y = top[0].flat_data.reshape(self.matrix)
+        first = 0
+        for blob, width in zip(bottom, self.widths, strict=True):
+            copy_columns(blob.flat_data.reshape(self.matrix[0], width), 0, y, first, width)
+            first += width
+
+    def backward(self, top, propagate_down, bottom):
+        if len(bottom) == 1:
+            return
+        dy = top[0].flat_diff.reshape(self.matrix)
+        first = 0
+        for blob, width, wanted in zip(bottom, self.widths, propagate_down, strict=True):
+            if wanted:
+                copy_columns(dy, first, blob.flat_diff.reshape(self.matrix[0], width), 0, width)
+            first += width
+
+
+@parallel_kernel
+def copy_columns(source, source_first, target, target_first, width):
+    """Copy `width` columns of a matrix into another of as many rows."""
+    for row in numba.prange(source.shape[0]):
+        line, out = source[row, source_first:], target[row, target_first:]
+        for i in range(width):
+            out[i] = line[i]

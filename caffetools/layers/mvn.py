@@ -1,0 +1,82 @@
+"""MVN: zero mean and unit variance for each (n, c), or for each n if `across_channels`.
+
+    y = (x - mean) / (std + eps),   std^2 = mean((x - mean)^2)
+    dx = (dy - mean(dy) - y mean(dy y)) / (std + eps)
+
+Without `normalize_variance` y = x - mean and dx = dy - mean(dy). May work in place.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.layer import Layer
+
+
+class MVNLayer(Layer):
+    exact_bottoms = 1
+    exact_tops = 1
+
+    def setup(self, bottom, top):
+        param = self.param.mvn_param
+        self.normalize_variance = param.normalize_variance
+        self.axes = 1 if param.across_channels else 2
+        self.eps = self.dtype.type(param.eps)
+
+    def reshape(self, bottom, top):
+        top[0].reshape_like(bottom[0])
+        self.matrix = bottom[0].count_from(0, self.axes), bottom[0].count_from(self.axes)
+        self.factor = np.empty(self.matrix[0], self.dtype)
+
+    def forward(self, bottom, top):
+        x, y = bottom[0].flat_data.reshape(self.matrix), top[0].flat_data.reshape(self.matrix)
+        mvn_forward(x, self.normalize_variance, self.eps, self.factor, y)
+
+    def backward(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            y, dy = top[0].flat_data.reshape(self.matrix), top[0].flat_diff.reshape(self.matrix)
+            mvn_backward(
+                y, dy, self.normalize_variance, self.factor, bottom[0].flat_diff.reshape(self.matrix)
+            )
+
+
+@parallel_kernel
+def mvn_forward(x, normalize_variance, eps, factor, y):
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    rows, size = x.shape
+    for row in numba.prange(rows):
+        values, out = x[row], y[row]
+        total = zero
+        for i in range(size):
+            total += values[i]
+        mean = total / x.dtype.type(size)
+        squares = zero
+        for i in range(size):
+            out[i] = values[i] - mean
+            squares += out[i] * out[i]
+        factor[row] = one
+        if normalize_variance:
+            factor[row] = one / (math.sqrt(squares / x.dtype.type(size)) + eps)
+            for i in range(size):
+                out[i] *= factor[row]
+
+
+@parallel_kernel
+def mvn_backward(y, dy, normalize_variance, factor, dx):
+    zero = y.dtype.type(0)
+    rows, size = y.shape
+    for row in numba.prange(rows):
+        values, grads, out = y[row], dy[row], dx[row]
+        total = zero
+        weighted = zero
+        for i in range(size):
+            total += grads[i]
+            weighted += grads[i] * values[i]
+        mean = total / y.dtype.type(size)
+        slope = weighted / y.dtype.type(size) if normalize_variance else zero
+        for i in range(size):
+            out[i] = (grads[i] - mean - values[i] * slope) * factor[row]

@@ -1,0 +1,119 @@
+"""Scale: y = x s + b, where s and b span `num_axes` axes of x from `axis` on and repeat over the others.
+
+    dx = dy s,   ds = sum of dy x over the other axes,   db = sum of dy
+
+s is a parameter (ones unless `filler` says otherwise), or bottom 1 with any number of axes. b has the shape
+of s and is always a parameter, there if `bias_term` is set. May work in place: x is then copied for the
+backward pass.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from caffetools import glog
+from caffetools.broadcast import parameter_shape, spans
+from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.layer import Layer
+from caffetools.proto import caffe_pb2
+
+
+class ScaleLayer(Layer):
+    min_bottoms = 1
+    max_bottoms = 2
+    exact_tops = 1
+
+    def setup(self, bottom, top):
+        param = self.param.scale_param
+        if len(bottom) == 1:
+            ones = caffe_pb2.FillerParameter(type="constant", value=1)
+            shape = parameter_shape(self, bottom[0], param.axis, param.num_axes, "scale")
+            self.add_param(shape, param.filler if param.HasField("filler") else ones)
+        else:
+            shape = bottom[1].shape
+        self.has_bias = param.bias_term
+        if self.has_bias:
+            # The original makes a Bias layer of the same name here, which its log shows.
+            glog.info(f"Creating layer {self.name}")
+            self.add_param(shape, param.bias_filler)
+
+    def reshape(self, bottom, top):
+        scale = self._scale(bottom)
+        self.spans = spans(self, bottom[0], scale, self.param.scale_param.axis, "scale")
+        top[0].reshape_like(bottom[0])
+        self.in_place = top[0] is bottom[0]
+        self.input = np.empty(bottom[0].count if self.in_place else 0, self.dtype)
+        self.no_bias = np.zeros(scale.count, self.dtype)
+        self.scale_sums, self.bias_sums = np.empty((2, scale.count), self.dtype)
+
+    def _scale(self, bottom):
+        return bottom[1] if len(bottom) > 1 else self.blobs[0]
+
+    def forward(self, bottom, top):
+        bias = self.blobs[-1].flat_data if self.has_bias else self.no_bias
+        scale_forward(
+            bottom[0].flat_data,
+            self._scale(bottom).flat_data,
+            bias,
+            self.spans.inner,
+            self.in_place,
+            self.input,
+            top[0].flat_data,
+        )
+
+    def backward(self, top, propagate_down, bottom):
+        scale_backward(
+            self.input if self.in_place else bottom[0].flat_data,
+            top[0].flat_diff,
+            self._scale(bottom).flat_data,
+            self.spans.inner,
+            propagate_down[0],
+            bottom[0].flat_diff if propagate_down[0] else self.input,
+            self.scale_sums,
+            self.bias_sums,
+        )
+        if len(bottom) > 1:
+            if propagate_down[1]:
+                np.copyto(bottom[1].flat_diff, self.scale_sums)
+        elif self.param_propagate_down[0]:
+            ds = self.blobs[0].flat_diff
+            ds += self.scale_sums
+        if self.has_bias and self.param_propagate_down[-1]:
+            db = self.blobs[-1].flat_diff
+            db += self.bias_sums
+
+
+@parallel_kernel
+def scale_forward(x, s, b, inner, keep, kept, y):
+    """Write x s + b to y, and x to `kept` if `keep`."""
+    for row in numba.prange(x.size // inner):
+        factor, shift = s[row % s.size], b[row % s.size]
+        first, last = row * inner, (row + 1) * inner
+        if keep:
+            kept[first:last] = x[first:last]
+        for i in range(first, last):
+            y[i] = x[i] * factor + shift
+
+
+@parallel_kernel
+def scale_backward(x, dy, s, inner, wanted, dx, ds, db):
+    """Write the sums over all but the middle axis to ds and db, and dy s to dx if it is wanted."""
+    outer = x.size // (s.size * inner)
+    for d in numba.prange(s.size):
+        scale_total = x.dtype.type(0)
+        bias_total = x.dtype.type(0)
+        for n in range(outer):
+            first = (n * s.size + d) * inner
+            scale_part = x.dtype.type(0)
+            bias_part = x.dtype.type(0)
+            for i in range(first, first + inner):
+                scale_part += dy[i] * x[i]
+                bias_part += dy[i]
+            scale_total += scale_part
+            bias_total += bias_part
+            if wanted:
+                for i in range(first, first + inner):
+                    dx[i] = dy[i] * s[d]
+        ds[d] = scale_total
+        db[d] = bias_total
