@@ -129,7 +129,9 @@ class RecurrentLayer(Layer):
         self._restore(last)
         self.z = np.empty((steps, streams, self.width), dtype)
         self.dz = np.empty_like(self.z)
-        self.z_static = np.empty((streams, self.width), dtype)
+        # What the static input or the last hidden state adds to z.
+        self.z_part = np.empty((streams, self.width), dtype)
+        self.w_h_turned = np.empty((hidden, self.width), dtype)
         # The hidden states as W_h sees them: zero where a sequence starts.
         self.h_continued = np.empty((steps, streams, hidden), dtype)
         self.dh = np.empty((streams, hidden), dtype)
@@ -145,10 +147,11 @@ class RecurrentLayer(Layer):
         for i, state in enumerate(self.states):
             state[0] = bottom[first_state + i].data[0] if self.exposed else state[-1]
         self._multiply_inputs(bottom)
-        cont = bottom[1].data
+        cont, w_h = bottom[1].data, self.blobs[self.w_h].data
         for t in range(self.steps):
             np.multiply(self.states[0][t], cont[t, :, None], out=self.h_continued[t])
-            gemm(False, True, 1, self.h_continued[t], self.blobs[self.w_h].data, 1, self.z[t])
+            inner_product(self.h_continued[t], w_h, None, self.z_part)
+            self.z[t] += self.z_part
             self.step(t, cont[t])
         self.write_outputs(top[0])
         for blob, state in zip(top[1:], self.states, strict=False):
@@ -164,20 +167,22 @@ class RecurrentLayer(Layer):
         inner_product(x, w_x, self.blobs[self.b].data, z)
         if self.has_static:
             w_s = self.blobs[self.w_s].data
-            inner_product(bottom[2].data.reshape(-1, w_s.shape[1]), w_s, None, self.z_static)
-            self.z += self.z_static
+            inner_product(bottom[2].data.reshape(-1, w_s.shape[1]), w_s, None, self.z_part)
+            self.z += self.z_part
 
     def backward(self, top, propagate_down, bottom):
         words = f"Cannot backpropagate to sequence indicators. (layer '{self.name}')"
         check(not propagate_down[1], "!propagate_down[1]", words)
-        cont, w_h = bottom[1].data, self.blobs[self.w_h].data
+        cont = bottom[1].data
+        # Turned once, so that every step has the product that reads its weights as they lie.
+        np.copyto(self.w_h_turned, self.blobs[self.w_h].data.T)
         dh_from_outputs = self.output_gradients(top[0])
         self.dh.fill(0)
         for t in reversed(range(self.steps)):
             self.dh += dh_from_outputs[t]
             self.step_backward(t, cont[t])
             if t > 0:
-                gemm(False, False, 1, self.dz[t], w_h, 0, self.dh)
+                inner_product(self.dz[t], self.w_h_turned, None, self.dh)
                 self.dh *= cont[t, :, None]
         self._backward_inputs(bottom, propagate_down)
         if self.debug_info:

@@ -8,16 +8,23 @@ from __future__ import annotations
 import numpy as np
 
 from caffetools.elementwise import ElementwiseLayer
+from caffetools.engine.cpu.exponential import softplus
+from caffetools.engine.cpu.jit import kernel
 
 
 class BNLLLayer(ElementwiseLayer):
     needs_input = True
 
     def apply(self, x, y):
-        # log(e^0 + e^x), which neither overflows nor loses the small values.
-        np.logaddexp(x, self.dtype.type(0), out=y)
+        bnll_forward(x, y)
 
     def derivative(self, x, y, slope):
         np.exp(np.negative(x, out=slope), out=slope)
         slope += 1
         np.reciprocal(slope, out=slope)
+
+
+@kernel
+def bnll_forward(x, y):
+    for i in range(x.size):
+        y[i] = softplus(x[i])

@@ -8,11 +8,10 @@ In place the sign of y stands for the sign of x, which holds for alpha >= 0; oth
 
 from __future__ import annotations
 
-import math
-
 import numba
 
 from caffetools.elementwise import ElementwiseLayer
+from caffetools.engine.cpu.exponential import expm1
 from caffetools.engine.cpu.jit import parallel_kernel
 
 
@@ -33,7 +32,7 @@ def elu_forward(x, alpha, y):
     zero = x.dtype.type(0)
     for i in numba.prange(x.size):
         v = x[i]
-        y[i] = v if v > zero else alpha * math.expm1(v)
+        y[i] = v if v > zero else alpha * expm1(v)
 
 
 @parallel_kernel

@@ -14,11 +14,10 @@ Tops: c and h (1, N, H). Backward, with dc, dh from above:
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 
+from caffetools.engine.cpu.exponential import sigmoid, tanh
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.glog import check, check_eq
 from caffetools.layer import Layer
@@ -63,22 +62,27 @@ class LSTMUnitLayer(Layer):
         return bottom_index != 2
 
 
+# A loop that does everything at once would read and write too many arrays to become vector instructions; the
+# exponentials therefore have loops of their own.
+
+
 @parallel_kernel
 def lstm_unit_forward(gates, cont, c_prev, c, h):
     """Do one step; `gates` (N, 4H) holds z before and i, f, o, g after it."""
-    zero, one = gates.dtype.type(0), gates.dtype.type(1)
+    zero = gates.dtype.type(0)
     hidden = c.shape[1]
-    for at in numba.prange(c.size):
-        n, j = at // hidden, at % hidden
-        i = one / (one + math.exp(-gates[n, j]))
-        f = one / (one + math.exp(-gates[n, hidden + j]))
-        o = one / (one + math.exp(-gates[n, 2 * hidden + j]))
-        g = math.tanh(gates[n, 3 * hidden + j])
-        gates[n, j], gates[n, hidden + j], gates[n, 2 * hidden + j], gates[n, 3 * hidden + j] = i, f, o, g
+    for n in numba.prange(c.shape[0]):
+        for j in range(3 * hidden):
+            gates[n, j] = sigmoid(gates[n, j])
+        for j in range(3 * hidden, 4 * hidden):
+            gates[n, j] = tanh(gates[n, j])
         # Not a product where a sequence starts: whatever the last one came to, NaN too, is forgotten.
-        kept = zero if cont[n] == zero else cont[n] * f * c_prev[n, j]
-        c[n, j] = kept + i * g
-        h[n, j] = o * math.tanh(c[n, j])
+        starts = cont[n] == zero
+        for j in range(hidden):
+            kept = zero if starts else cont[n] * gates[n, hidden + j] * c_prev[n, j]
+            c[n, j] = kept + gates[n, j] * gates[n, 3 * hidden + j]
+        for j in range(hidden):
+            h[n, j] = gates[n, 2 * hidden + j] * tanh(c[n, j])
 
 
 @parallel_kernel
@@ -86,14 +90,16 @@ def lstm_unit_backward(gates, cont, c_prev, c, dc, dh, dc_prev, dz):
     """Go back through one step, given i, f, o, g; `dc_prev` may be `dc`."""
     zero, one = gates.dtype.type(0), gates.dtype.type(1)
     hidden = c.shape[1]
-    for at in numba.prange(c.size):
-        n, j = at // hidden, at % hidden
-        i, f, o, g = gates[n, j], gates[n, hidden + j], gates[n, 2 * hidden + j], gates[n, 3 * hidden + j]
-        tanh_c = math.tanh(c[n, j])
-        d = dc[n, j] + dh[n, j] * o * (one - tanh_c * tanh_c)
+    for n in numba.prange(c.shape[0]):
+        for j in range(hidden):
+            dz[n, 2 * hidden + j] = tanh(c[n, j])
         starts = cont[n] == zero
-        dc_prev[n, j] = zero if starts else d * cont[n] * f
-        dz[n, j] = d * g * i * (one - i)
-        dz[n, hidden + j] = zero if starts else d * cont[n] * c_prev[n, j] * f * (one - f)
-        dz[n, 2 * hidden + j] = dh[n, j] * tanh_c * o * (one - o)
-        dz[n, 3 * hidden + j] = d * i * (one - g * g)
+        for j in range(hidden):
+            i, f, o, g = gates[n, j], gates[n, hidden + j], gates[n, 2 * hidden + j], gates[n, 3 * hidden + j]
+            tanh_c = dz[n, 2 * hidden + j]
+            d = dc[n, j] + dh[n, j] * o * (one - tanh_c * tanh_c)
+            dc_prev[n, j] = zero if starts else d * cont[n] * f
+            dz[n, j] = d * g * i * (one - i)
+            dz[n, hidden + j] = zero if starts else d * cont[n] * c_prev[n, j] * f * (one - f)
+            dz[n, 2 * hidden + j] = dh[n, j] * tanh_c * o * (one - o)
+            dz[n, 3 * hidden + j] = d * i * (one - g * g)

@@ -3,7 +3,7 @@
     dx = dy          where x > 0,   a_c dy   elsewhere
     da_c = sum dy x  over the elements of channel c where x <= 0
 
-The bottom is seen as (N, C, inner). With channel_shared there is one slope for all channels, a blob without
+The bottom is seen as N C planes. With channel_shared there is one slope for all channels, a blob without
 axes.
 """
 
@@ -40,55 +40,55 @@ class PReLULayer(ElementwiseLayer):
         super().reshape(bottom, top)
         words = f"The number of channels must not change. (layer '{self.name}')"
         check_eq(bottom[0].shape[1], self.channels, "bottom[0]->channels() == channels", words)
-        self.inner = bottom[0].count_from(2)
+        self.planes = (bottom[0].count_from(0, 2), bottom[0].count_from(2))
 
     def apply(self, x, y):
         self.slopes[:] = self.slope.data
-        prelu_forward(x, self.slopes, self.inner, y)
+        prelu_forward(x.reshape(self.planes), self.slopes, y.reshape(self.planes))
 
     def backward(self, top, propagate_down, bottom):
         if self.param_propagate_down[0]:
             x = bottom[0].flat_data if self.kept_input is None else self.kept_input
-            prelu_backward_slopes(x, top[0].flat_diff, self.inner, self.slope_gradients)
+            dy = top[0].flat_diff.reshape(self.planes)
+            prelu_backward_slopes(x.reshape(self.planes), dy, self.slope_gradients)
             total = self.slope_gradients.sum() if self.channel_shared else self.slope_gradients
             self.slope.diff[...] += total
         super().backward(top, propagate_down, bottom)
 
     def gradient(self, x, y, dy, dx):
         self.slopes[:] = self.slope.data
-        prelu_backward(x, dy, self.slopes, self.inner, dx)
+        x, dy, dx = (array.reshape(self.planes) for array in (x, dy, dx))
+        prelu_backward(x, dy, self.slopes, dx)
 
 
 @parallel_kernel
-def prelu_forward(x, slopes, inner, y):
+def prelu_forward(x, slopes, y):
     zero = x.dtype.type(0)
-    for plane in numba.prange(x.size // max(1, inner)):
+    for plane in numba.prange(x.shape[0]):
         slope = slopes[plane % slopes.size]
-        for i in range(plane * inner, (plane + 1) * inner):
-            v = x[i]
+        for i in range(x.shape[1]):
+            v = x[plane, i]
             # The comparison is written so that a NaN goes through unchanged.
-            y[i] = slope * v if v < zero else v
+            y[plane, i] = slope * v if v < zero else v
 
 
 @parallel_kernel
-def prelu_backward(x, dy, slopes, inner, dx):
+def prelu_backward(x, dy, slopes, dx):
     zero = x.dtype.type(0)
-    for plane in numba.prange(x.size // max(1, inner)):
+    for plane in numba.prange(x.shape[0]):
         slope = slopes[plane % slopes.size]
-        for i in range(plane * inner, (plane + 1) * inner):
-            dx[i] = dy[i] if x[i] > zero else slope * dy[i]
+        for i in range(x.shape[1]):
+            dx[plane, i] = dy[plane, i] if x[plane, i] > zero else slope * dy[plane, i]
 
 
 @parallel_kernel
-def prelu_backward_slopes(x, dy, inner, slope_gradients):
+def prelu_backward_slopes(x, dy, slope_gradients):
     """Write the gradient of each channel's slope; a channel is summed by one thread, in a fixed order."""
     zero = x.dtype.type(0)
     channels = slope_gradients.size
-    step = channels * inner
     for c in numba.prange(channels):
         total = zero
-        for first in range(c * inner, x.size, max(1, step)):
-            for i in range(first, first + inner):
-                if not x[i] > zero:
-                    total += dy[i] * x[i]
+        for plane in range(c, x.shape[0], channels):
+            for i in range(x.shape[1]):
+                total += zero if x[plane, i] > zero else dy[plane, i] * x[plane, i]
         slope_gradients[c] = total

@@ -4,17 +4,16 @@
 
 Bottom 0 holds x, bottom 1 as many targets t in [0, 1]. An element whose target, cut to an integer, is
 `ignore_label` adds nothing. norm: BATCH_SIZE (the default here) the rows, FULL the elements, VALID the
-elements that count, NONE 1; never below 1. The loss of an element is computed as x (t - [x >= 0]) - log(1 +
-e^-|x|), which does not overflow.
+elements that count, NONE 1; never below 1. The loss of an element is computed as log(1 + e^-|x|) -
+x (t - [x >= 0]), which does not overflow.
 """
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 
+from caffetools.engine.cpu.exponential import sigmoid, softplus
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.glog import check_eq
 from caffetools.layer import LossLayer
@@ -72,7 +71,7 @@ def logistic_loss(x, targets, has_ignore_label, ignore_label, row_losses, row_co
             v, t = x[row, i], targets[row, i]
             if has_ignore_label and int(t) == ignore_label:
                 continue
-            loss -= v * (t - (one if v >= zero else zero)) - math.log1p(math.exp(-abs(v)))
+            loss += softplus(-abs(v)) - v * (t - (one if v >= zero else zero))
             count += 1
         row_losses[row] = loss
         row_counts[row] = count
@@ -80,7 +79,7 @@ def logistic_loss(x, targets, has_ignore_label, ignore_label, row_losses, row_co
 
 @parallel_kernel
 def logistic_loss_backward(x, targets, has_ignore_label, ignore_label, weight, dx):
-    zero, one = x.dtype.type(0), x.dtype.type(1)
+    zero = x.dtype.type(0)
     for i in numba.prange(x.size):
         ignored = has_ignore_label and int(targets[i]) == ignore_label
-        dx[i] = zero if ignored else weight * (one / (one + math.exp(-x[i])) - targets[i])
+        dx[i] = zero if ignored else weight * (sigmoid(x[i]) - targets[i])

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numba
 
 from caffetools.elementwise import ElementwiseLayer
+from caffetools.engine.cpu.exponential import sigmoid
 from caffetools.engine.cpu.jit import parallel_kernel
 
 
@@ -28,15 +27,14 @@ class SwishLayer(ElementwiseLayer):
 
 @parallel_kernel
 def swish_forward(x, beta, y):
-    one = x.dtype.type(1)
     for i in numba.prange(x.size):
-        y[i] = x[i] * (one / (one + math.exp(-beta * x[i])))
+        y[i] = x[i] * sigmoid(beta * x[i])
 
 
 @parallel_kernel
 def swish_backward(x, dy, beta, dx):
     one = x.dtype.type(1)
     for i in numba.prange(x.size):
-        s = one / (one + math.exp(-beta * x[i]))
+        s = sigmoid(beta * x[i])
         by = beta * x[i] * s
         dx[i] = dy[i] * (by + s * (one - by))
