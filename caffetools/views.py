@@ -101,10 +101,11 @@ class Layer:
     backward(top, propagate_down, bottom)  write `bottom[i].diff` where `propagate_down[i]`, add to
                                            `self.blobs[i].diff`
 
-    param_str: the text from the prototxt. phase: TRAIN or TEST. blobs: the parameters (`BlobVec`).
+    type: the layer's, "Python". param_str: the text from the prototxt. phase: TRAIN or TEST. blobs: the
+    parameters (`BlobVec`); their arrays move when the net is complete, so take them anew in each pass.
     """
 
-    type = "Python"
+    type: str
     param_str: str
     phase: int
     blobs: BlobVec

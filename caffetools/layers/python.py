@@ -47,6 +47,7 @@ class UserLayer(Layer):
         user = self.user_class(self.param) if issubclass(self.user_class, views.Layer) else self.user_class()
         user.param_str = self.param.python_param.param_str
         user.phase = self.phase
+        user.type = self.type
         user.blobs = views.BlobVec(self.blobs, self.dtype)
         return user
 

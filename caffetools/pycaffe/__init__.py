@@ -1,5 +1,56 @@
-"""The original's Python interface: `import caffetools.pycaffe as caffe`."""
+"""The original's Python interface: `import caffetools.pycaffe as caffe`.
 
-from caffetools.views import Layer
+    caffe.set_mode_cpu()
+    net = caffe.Net("deploy.prototxt", caffe.TEST, weights="net.caffemodel")
+    net.blobs["data"].data[...] = pictures
+    probabilities = net.forward()["prob"]
 
-__all__ = ["Layer"]
+    solver = caffe.get_solver("solver.prototxt")
+    solver.step(100)
+
+It shows the nets and solvers of this package as scripts for the original know them. A check that fails, at
+which the original ended the process, is an exception here: FatalError, which is a RuntimeError.
+"""
+
+from caffetools.glog import FatalError
+from caffetools.layers import known_types as layer_type_list
+from caffetools.proto.caffe_pb2 import TEST, TRAIN
+from caffetools.pycaffe.logging import init_log, log
+from caffetools.pycaffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from caffetools.pycaffe.net import Net
+from caffetools.pycaffe.solver import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
+from caffetools.views import Blob, BlobVec, Layer
+
+__version__ = "1.0.0"  # of the interface: scripts ask for it
+
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "Blob",
+    "BlobVec",
+    "FatalError",
+    "Layer",
+    "NesterovSolver",
+    "Net",
+    "RMSPropSolver",
+    "SGDSolver",
+    "get_solver",
+    "init_log",
+    "layer_type_list",
+    "log",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_random_seed",
+]

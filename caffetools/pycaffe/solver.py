@@ -1,0 +1,110 @@
+"""Solvers as scripts see them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from caffetools import solver as engine
+from caffetools import upgrade
+from caffetools.proto import caffe_pb2
+from caffetools.pycaffe.mode import random_source
+from caffetools.pycaffe.net import Net, Path
+
+
+class Solver:
+    """Trains the net of a solver file, with the update rule of its class, whatever `type` the file has.
+
+    net: the net that learns. test_nets: those that are tested; they have its weights after a test.
+    """
+
+    type: str | None = None
+
+    def __init__(self, solver_file: Path):
+        self._build(upgrade.read_solver(solver_file))
+
+    def _build(self, param):
+        if self.type is not None:
+            param.type = self.type
+        self._solver = engine.Solver(param, random=random_source())
+        self.net = Net.of(self._solver.net)
+        self.test_nets = [Net.of(net) for net in self._solver.test_nets]
+
+    @property
+    def iter(self) -> int:
+        """The number of finished iterations."""
+        return self._solver.iter
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the present iteration."""
+        return float(self._solver.learning_rate())
+
+    @property
+    def param(self) -> caffe_pb2.SolverParameter:
+        """The settings. A change of base_lr, and of other settings of a step, holds from the next one on."""
+        return self._solver.param
+
+    def solve(self, resume_file: Path | None = None) -> None:
+        """Train until max_iter, with the file's tests, displays and snapshots; from a snapshot, if given."""
+        self._solver.solve(None if resume_file is None else os.fspath(resume_file))
+
+    def step(self, iterations: int) -> None:
+        """Train for a number of iterations."""
+        self._solver.step(iterations)
+
+    def restore(self, file: Path) -> None:
+        """Continue from a snapshot, a .solverstate or .solverstate.h5 file."""
+        self._solver.restore(os.fspath(file))
+
+    def snapshot(self) -> None:
+        """Write a snapshot of the present iteration."""
+        self._solver.snapshot()
+
+    def share_weights(self, net: Net) -> None:
+        """Let another net use the weights of the net that learns."""
+        net._net.share_weights_from(self._solver.net)
+
+    def apply_update(self) -> None:
+        """Turn the gradients that the net holds into a step of the weights."""
+        self._solver.apply_update()
+
+    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
+        """Have functions called before the forward passes and after the backward passes of each iteration."""
+        self._solver.add_callback(on_start, on_gradients_ready)
+
+
+class SGDSolver(Solver):
+    type = "SGD"
+
+
+class NesterovSolver(Solver):
+    type = "Nesterov"
+
+
+class AdaGradSolver(Solver):
+    type = "AdaGrad"
+
+
+class RMSPropSolver(Solver):
+    type = "RMSProp"
+
+
+class AdaDeltaSolver(Solver):
+    type = "AdaDelta"
+
+
+class AdamSolver(Solver):
+    type = "Adam"
+
+
+SOLVERS = {solver.type: solver for solver in Solver.__subclasses__()}
+
+
+def get_solver(solver_file: Path) -> Solver:
+    """Return a solver of the type that a solver file names."""
+    param = upgrade.read_solver(solver_file)
+    kind = SOLVERS.get(param.type, Solver)  # which refuses a type that no class has
+    solver = kind.__new__(kind)
+    solver._build(param)
+    return solver
