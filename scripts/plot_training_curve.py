@@ -30,13 +30,13 @@ def draw(log_file: str, picture: str, title: str) -> None:
     accuracy = losses.twinx()
     points = log.test["accuracy"]
     accuracy.plot(*zip(*points, strict=True), color=ORANGE, marker="s", markersize=3, label="test accuracy")
-    accuracy.set(ylabel="test accuracy", ylim=(0.9, 1.0))
+    accuracy.set(ylabel="test accuracy", ylim=(0.9, 1.005))
     iteration, value = points[-1]
     accuracy.annotate(
-        f"{value:.4f}", (iteration, value), xytext=(0, -14), textcoords="offset points", ha="right", color=ORANGE
+        f"{value:.4f}", (iteration, value), xytext=(0, 9), textcoords="offset points", ha="right", color=ORANGE
     )
     lines = losses.get_lines() + accuracy.get_lines()
-    losses.legend(lines, [line.get_label() for line in lines], loc="center right")
+    figure.legend(lines, [line.get_label() for line in lines], loc="outside lower center", ncols=len(lines), frameon=False)
     figure.savefig(picture, dpi=150)
 
 
