@@ -7,6 +7,7 @@ import os
 import re
 import weakref
 
+import h5py
 import numpy as np
 import pytest
 
@@ -231,3 +232,33 @@ def test_random_seed_of_the_file(make):
     first, second = (weights(make("random_seed: 5")) for _ in range(2))
     for mine, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+def test_resumed_run_goes_on_with_its_data(write):
+    """Snapshot in the middle of a shuffled pass: the rest gives the same weights as without an interruption."""
+    with h5py.File("d.h5", "w") as file:
+        file["x"] = np.random.default_rng(1).random((7, 3), np.float32)
+        file["y"] = np.random.default_rng(2).random((7, 2), np.float32)
+    write("d.h5\n", "list.txt")
+    write("""
+        layer {
+          type: "HDF5Data" name: "data" top: "x" top: "y"
+          hdf5_data_param { source: "list.txt" batch_size: 3 shuffle: true }
+        }
+        layer {
+          type: "InnerProduct" name: "ip" bottom: "x" top: "ip"
+          inner_product_param { num_output: 2 weight_filler { type: "xavier" } }
+        }
+        layer { type: "EuclideanLoss" name: "loss" bottom: "ip" bottom: "y" top: "loss" }
+    """)
+    settings = 'net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 snapshot_prefix: "model"'
+    solver = caffe.SGDSolver(write(settings, "solver.prototxt"))
+    solver.step(4)
+    solver.snapshot()
+    solver.step(5)
+    other = caffe.SGDSolver("solver.prototxt")
+    other.step(1)
+    other.restore("model_iter_4.solverstate")
+    other.step(5)
+    for mine, theirs in zip(weights(other), weights(solver), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
