@@ -235,7 +235,7 @@ def test_random_seed_of_the_file(make):
 
 
 def test_resumed_run_goes_on_with_its_data(write):
-    """Snapshot in the middle of a shuffled pass: the rest gives the same weights as without an interruption."""
+    """A snapshot within a shuffled pass: the rest gives the same weights as without an interruption."""
     with h5py.File("d.h5", "w") as file:
         file["x"] = np.random.default_rng(1).random((7, 3), np.float32)
         file["y"] = np.random.default_rng(2).random((7, 2), np.float32)
