@@ -20,7 +20,7 @@ from caffetools.formats import blob as blob_format
 from caffetools.glog import check, check_eq, fatal
 from caffetools.layer import LossLayer
 from caffetools.layers import create_layer
-from caffetools.loss import LOG_THRESHOLD, normalization, refuse_label
+from caffetools.loss import LOG_THRESHOLD, check_label_count, normalization, refuse_label
 from caffetools.proto import caffe_pb2
 
 
@@ -61,13 +61,7 @@ class InfogainLossLayer(LossLayer):
         axis = bottom[0].canonical_axis(self.param.infogain_loss_param.axis)
         self.classes, self.inner = bottom[0].shape[axis], bottom[0].count_from(axis + 1)
         self.outer = bottom[0].count_from(0, axis)
-        words = (
-            "Number of labels must match number of predictions; e.g., if infogain_axis == 1 and prediction "
-            "shape is (N, C, H, W), label count (number of labels) must be N*H*W, with integer values in "
-            "{0, 1, ..., C-1}."
-        )
-        expression = "outer_num_ * inner_num_ == bottom[1]->count()"
-        check_eq(self.outer * self.inner, bottom[1].count, expression, f"{words} (layer '{self.name}')")
+        check_label_count(self, self.outer * self.inner, bottom[1], "infogain_axis")
         words = f"the infogain matrix must have a row and a column for each class. (layer '{self.name}')"
         count = self._matrix(bottom).size
         check_eq(count, self.classes**2, "infogain->count() == num_labels_*num_labels_", words)
