@@ -17,10 +17,10 @@ import numpy as np
 
 from caffetools import glog
 from caffetools.engine.cpu.rng import mix
-from caffetools.formats.resize import resize
 from caffetools.glog import FatalError, check, check_gt
 from caffetools.layer import TRAIN
 from caffetools.picture_data import Batch, Loader, PictureDataLayer, decode, read_bytes
+from caffetools.resize import resize
 from caffetools.transform import Transformer
 
 # Keys that are derived from the layer's: one for `rand_skip`, one for each pass.

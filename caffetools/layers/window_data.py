@@ -20,9 +20,9 @@ import numpy as np
 from caffetools import glog
 from caffetools.engine.cpu.rng import mix
 from caffetools.formats import window_file
-from caffetools.formats.resize import resize
 from caffetools.glog import check, check_eq, check_gt
 from caffetools.picture_data import Batch, Loader, PictureDataLayer, decode, read_bytes
+from caffetools.resize import resize
 from caffetools.transform import read_mean
 
 CROP_MODES = ("warp", "square")

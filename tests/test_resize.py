@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffetools.formats.resize import resize
+from caffetools.resize import resize
 
 SIZES = [  # from height, width, to height, width
     (7, 9, 13, 4),
