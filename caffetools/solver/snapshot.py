@@ -34,8 +34,8 @@ def check_prefix(param: caffe_pb2.SolverParameter) -> None:
         )
 
 
-def write(solver) -> None:
-    """Write the snapshot of a solver at its present iteration."""
+def write(solver) -> str:
+    """Write the snapshot of a solver at its present iteration and return the name of its solverstate."""
     param = solver.param
     stem = f"{param.snapshot_prefix}_iter_{solver.iter}"
     in_hdf5 = param.snapshot_format == caffe_pb2.SolverParameter.HDF5
@@ -56,6 +56,7 @@ def write(solver) -> None:
             hdf5.write_state(new_state, solver.iter, model, solver.current_step, solver.history)
         else:
             binary.write(new_state, _state_proto(solver, model))
+    return state
 
 
 def restore(solver, path: str) -> None:

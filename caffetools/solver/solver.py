@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from caffetools.engine.cpu.rng import RandomSource
 from caffetools.formats import prototxt
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
-from caffetools.solver import nets, report, signals, snapshot
+from caffetools.solver import finite, nets, report, signals, snapshot
 from caffetools.solver.policies import advance_step, check_policy, learning_rate
 from caffetools.solver.rules import RULES, block_table, squares_of_blocks
 
@@ -63,6 +64,7 @@ class Solver:
         self.callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._make_history()
         self._stopping = False
+        self._last_snapshot = ""
         info("Solver scaffolding done.")
 
     def _make_history(self):
@@ -95,10 +97,11 @@ class Solver:
     def restore(self, path: str) -> None:
         """Continue from a snapshot: a `.solverstate` or `.solverstate.h5` file."""
         snapshot.restore(self, path)
+        self._last_snapshot = path
 
     def snapshot(self) -> None:
         """Write a snapshot of the present iteration."""
-        snapshot.write(self)
+        self._last_snapshot = snapshot.write(self)
 
     def solve(self, resume_file: str | None = None) -> None:
         """Train until `max_iter`, with the tests, displays and snapshots that the solver file asks for."""
@@ -155,6 +158,8 @@ class Solver:
         loss = 0.0
         for _ in range(param.iter_size):
             loss += net.forward()
+            if param.stop_on_nan and not isfinite(loss):
+                self._refuse_loss(loss)
             net.backward()
         self._note_loss(loss / param.iter_size)
         if display:
@@ -167,6 +172,13 @@ class Solver:
         request = self._poll()
         if (param.snapshot and self.iter % param.snapshot == 0) or request == signals.SNAPSHOT:
             self.snapshot()
+
+    def _refuse_loss(self, loss):
+        last = f"The last snapshot, {self._last_snapshot}, is untouched. " if self._last_snapshot else ""
+        fatal(
+            f"Iteration {self.iter}: the loss is {loss:g}. The first that is not finite is {finite.first_culprit(self.net)}. "
+            f"{last}A lower base_lr or clip_gradients often helps; stop_on_nan: false in the solver file trains on."
+        )
 
     def _note_loss(self, loss):
         self.losses.append(loss)

@@ -14,6 +14,7 @@ import caffetools.proto
 from caffetools.proto import caffe_pb2
 
 TABLE = Path(__file__).parents[1] / "golden" / "schema.csv"
+OUR_OWN = 10_000  # fields that the original never had start here
 PROTO = Path(caffetools.proto.__file__).with_name("caffe.proto")
 SCALARS = {
     getattr(FieldDescriptor, f"TYPE_{name.upper()}"): name
@@ -108,8 +109,13 @@ def test_generated_enum_value(row):
     assert ENUMS[row["message_or_enum"]].values_by_name[row["name"]].number == int(row["number"])
 
 
-def test_generated_module_holds_nothing_else():
-    fields = {f"{name}.{field.name}" for name, message in MESSAGES.items() for field in message.fields}
+def test_generated_module_holds_nothing_else_below_our_own_numbers():
+    fields = {
+        f"{name}.{field.name}"
+        for name, message in MESSAGES.items()
+        for field in message.fields
+        if field.number < OUR_OWN
+    }
     values = {f"{name}.{value.name}" for name, enum in ENUMS.items() for value in enum.values}
     assert fields == {row_id(row) for row in FIELDS}
     assert values == {row_id(row) for row in ENUM_VALUES}
@@ -172,8 +178,9 @@ def test_proto_line(row):
         assert found["deprecated"] == row["deprecated"]
 
 
-def test_proto_holds_nothing_else():
-    assert PROTO_ROWS.keys() == {row_id(row) for row in ROWS}
+def test_what_is_not_in_the_table_has_a_number_of_our_own():
+    others = PROTO_ROWS.keys() - {row_id(row) for row in ROWS}
+    assert all(int(PROTO_ROWS[name]["number"]) >= OUR_OWN for name in others)
 
 
 def normalized(file):
