@@ -122,6 +122,9 @@ class Blob:
     def shares_data_with(self, other: Blob) -> bool:
         return self._data is other._data
 
+    def shares_diff_with(self, other: Blob) -> bool:
+        return self._diff is other._diff
+
     def place(self, data: np.ndarray | None = None, diff: np.ndarray | None = None) -> None:
         """Move the values and the gradients into flat buffers made by the caller; every sharer moves along."""
         for storage, buffer in ((self._data, data), (self._diff, diff)):

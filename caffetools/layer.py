@@ -26,6 +26,7 @@ class Context:
 
     phase: TRAIN or TEST. dtype: float32, or float64 in gradient checks. random: the run's source of randomness.
     rank, ranks: this process among those that train together; data layers take every `ranks`-th record.
+    fill: whether parameters get their initial values; who only asks for shapes spares the memory.
     """
 
     phase: int = TRAIN
@@ -33,6 +34,7 @@ class Context:
     random: RandomSource = field(default_factory=RandomSource)
     rank: int = 0
     ranks: int = 1
+    fill: bool = True
 
 
 class Layer:
@@ -105,7 +107,8 @@ class Layer:
     def add_param(self, shape: Sequence[int], filler_param: caffe_pb2.FillerParameter) -> Blob:
         """Append a learnable parameter of this shape, filled as the prototxt says, and return it."""
         blob = Blob(shape, self.dtype)
-        filler.fill(filler_param, blob.data, self.context.random.generator())
+        if self.context.fill:
+            filler.fill(filler_param, blob.data, self.context.random.generator())
         self.blobs.append(blob)
         return blob
 
