@@ -1,8 +1,8 @@
 """Fillers: the initial values of parameters and of DummyData, drawn from the run's random source.
 
-n, the number that scales `xavier` and `msra`, is the fan-in `count / shape[0]`, the fan-out `count / shape[1]`
-or their mean (variance_norm). Fan-in and fan-out are the original's: for an InnerProduct weight (out, in) they
-are in and out.
+n, the number that scales `xavier`, `msra`, is the fan-in `count / shape[0]`, the fan-out `count / shape[1]`
+or their mean (variance_norm). Fan-in and fan-out are the original's: for an InnerProduct weight (out, in)
+they are in and out.
 """
 
 from __future__ import annotations
