@@ -55,7 +55,13 @@ class Wiring:
 
 def wire(param: caffe_pb2.NetParameter, context) -> Wiring:
     """Build the layers and blobs of a filtered net with splits inserted."""
-    return _Builder(param, context).build()
+    builder = _Builder(param, context)
+    try:
+        return builder.build()
+    except BaseException:
+        for layer in builder.wiring.layers:  # threads and files of those that were made before one failed
+            layer.close()
+        raise
 
 
 class _Builder:
