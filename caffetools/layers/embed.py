@@ -36,9 +36,10 @@ class EmbedLayer(Layer):
         weights, y = self.blobs[0].data, top[0].flat_data.reshape(self.items)
         wrong = gather(bottom[0].flat_data, weights, y)
         if wrong >= 0:
+            value, rows = bottom[0].flat_data[wrong], len(weights)
             fatal(
-                f"Check failed: index >= 0 && index < {len(weights)} the value {bottom[0].flat_data[wrong]:g} at "
-                f"index {wrong} of the batch has no row: input_dim is {len(weights)} (layer '{self.name}')"
+                f"Check failed: index >= 0 && index < {rows} the value {value:g} at index {wrong} of the batch has "
+                f"no row: input_dim is {rows} (layer '{self.name}')"
             )
         if self.bias_term:
             y += self.blobs[1].data
