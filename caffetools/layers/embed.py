@@ -38,8 +38,8 @@ class EmbedLayer(Layer):
         if wrong >= 0:
             value, rows = bottom[0].flat_data[wrong], len(weights)
             fatal(
-                f"Check failed: index >= 0 && index < {rows} the value {value:g} at index {wrong} of the batch "
-                f"has no row: input_dim is {rows} (layer '{self.name}')"
+                f"Check failed: index >= 0 && index < {rows} the value {value:g} at index {wrong} of the "
+                f"batch has no row: input_dim is {rows} (layer '{self.name}')"
             )
         if self.bias_term:
             y += self.blobs[1].data
