@@ -20,9 +20,9 @@ from math import prod
 
 import numpy as np
 
+from caffetools.engine.cpu import conv_weights
 from caffetools.engine.cpu.conv import ConvPlan
 from caffetools.engine.cpu.conv_nd import NdConvPlan
-from caffetools.engine.cpu.conv_weights import add_bias_gradient
 from caffetools.glog import check_eq, check_gt, fatal
 from caffetools.layer import Layer
 from caffetools.spatial import read_window
@@ -139,4 +139,7 @@ class ConvolutionLayer(Layer):
         if self.param_propagate_down[0]:
             self.plan.backward_weights(x, dy, self.blobs[0].flat_diff.reshape(self.w_shape), db)
         elif db is not None:
-            add_bias_gradient(dy, db)
+            self.add_bias_gradient(dy, db)
+
+    def add_bias_gradient(self, dy: np.ndarray, db: np.ndarray) -> None:
+        conv_weights.add_bias_gradient(dy.reshape(*dy.shape[:2], 1, -1), db)

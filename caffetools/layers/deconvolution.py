@@ -9,7 +9,6 @@ leads from the top back to the bottom, whose data gradient is this layer's forwa
 
 from __future__ import annotations
 
-from caffetools.engine.cpu.conv_weights import add_bias_gradient
 from caffetools.glog import check
 from caffetools.layers.bias import add_bias
 from caffetools.layers.convolution import ConvolutionLayer
@@ -49,4 +48,4 @@ class DeconvolutionLayer(ConvolutionLayer):
         if self.param_propagate_down[0]:
             self.plan.backward_weights(dy, x, self.blobs[0].flat_diff.reshape(self.w_shape), None)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
-            add_bias_gradient(dy, self.blobs[1].diff)
+            self.add_bias_gradient(dy, self.blobs[1].diff)

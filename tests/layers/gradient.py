@@ -77,6 +77,7 @@ def check_gradient(
     *bottoms: np.ndarray,
     check: Sequence[int] | None = None,
     params: Sequence[np.ndarray] | None = None,
+    check_params: bool = True,
     every_top: bool = False,
     step: float = 1e-5,
     tolerance: float = 1e-7,
@@ -87,9 +88,10 @@ def check_gradient(
     """Assert that backward is the derivative of forward, for bottoms and parameters.
 
     check: the bottoms to check (default: all). params: values of the parameters instead of the fillers'.
-    every_top: check the gradient of every element of top 0 alone, not of one random projection. samples:
-    coordinates looked at in each blob, all of them where it has fewer. options: those of SingleLayer.
-    tolerance: of the difference, relative to the larger of 1 and the gradient's magnitude.
+    check_params: whether the parameters have gradients. every_top: check the gradient of every element of
+    top 0 alone, not of one random projection. tolerance: of the difference, relative to the larger of 1 and
+    the gradient's magnitude. samples: coordinates looked at in each blob, all of them where it has fewer.
+    options: those of SingleLayer.
     """
     random = np.random.default_rng(seed)
     rig = SingleLayer(text, *bottoms, dtype=np.float64, **options)
@@ -105,7 +107,7 @@ def check_gradient(
         return rig.forward()
 
     for weights in _projections(forward(), random, every_top):
-        targets = _analytic(rig, forward, weights, check, random)
+        targets = _analytic(rig, forward, weights, check, check_params, random)
         for what, values, gradient in targets:
             for index in random.permutation(values.size)[:samples]:
                 numeric = _central_difference(forward, values.reshape(-1), index, weights, step)
@@ -123,7 +125,7 @@ def _projections(tops, random, every_top):
     return [[unit] + [np.zeros_like(top) for top in tops[1:]] for unit in units]
 
 
-def _analytic(rig, forward, weights, check, random):
+def _analytic(rig, forward, weights, check, check_params, random):
     """Return (name, values to move, gradient) of all that is checked."""
     offsets = [random.standard_normal(blob.shape) for blob in rig.layer.blobs]
     for blob, offset in zip(rig.layer.blobs, offsets, strict=True):
@@ -131,20 +133,22 @@ def _analytic(rig, forward, weights, check, random):
     forward()
     diffs = rig.backward(*weights, propagate_down=[i in check for i in range(len(rig.bottom))])
     targets = [(f"bottom {i}", rig.values[i], diffs[i]) for i in check]
-    # A parameter's gradient is added to what its diff holds.
-    for i, (blob, offset) in enumerate(zip(rig.layer.blobs, offsets, strict=True)):
-        targets.append((f"parameter {i}", blob.data, blob.diff - offset))
+    if check_params:
+        # A parameter's gradient is added to what its diff holds.
+        for i, (blob, offset) in enumerate(zip(rig.layer.blobs, offsets, strict=True)):
+            targets.append((f"parameter {i}", blob.data, blob.diff - offset))
     return targets
 
 
 def _central_difference(forward, values, index, weights, step):
     original = values[index]
-    objective = []
-    for moved in (original + step, original - step):
-        values[index] = moved
-        objective.append(sum((w * top).sum() for w, top in zip(weights, forward(), strict=True)))
+    values[index] = original + step
+    after = forward()
+    values[index] = original - step
+    before = forward()
     values[index] = original
-    return (objective[0] - objective[1]) / (2 * step)
+    # Differences first: the tops may be large beside what the step changes in them.
+    return sum((w * (a - b)).sum() for w, a, b in zip(weights, after, before, strict=True)) / (2 * step)
 
 
 def uniform(*shape: int, low=-1.0, high=1.0, seed=3) -> np.ndarray:

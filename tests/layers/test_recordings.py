@@ -1,7 +1,8 @@
-"""Every layer against the original: one forward and one backward pass of a small net, recorded from Caffe 1.0.0.
+"""Every layer against the original: a forward and a backward pass of a small net, recorded from Caffe 1.0.0.
 
-A recording (tests/golden/layers/NAME.npz) holds the net (`prototxt`, `phase`), what is written into it (`in/BLOB`,
-`param/LAYER/I`, `dout/BLOB`) and what it gave (`out/BLOB`, `din/BLOB`, `dparam/LAYER/I`, `param_after/LAYER/I`).
+A recording (tests/golden/layers/NAME.npz) holds the net (`prototxt`, `phase`), what is written into it
+(`in/BLOB`, `param/LAYER/I`, `dout/BLOB`) and what it gave (`out/BLOB`, `din/BLOB`, `dparam/LAYER/I`,
+`param_after/LAYER/I`).
 """
 
 from __future__ import annotations
