@@ -1,0 +1,1 @@
+"""The nets of models/, defined in Python. Each module's `files()` yields (path below models/, text)."""
