@@ -22,6 +22,7 @@ TOOLS: dict[str, str] = {
 #: Commands that only ``caffe`` has, beside the original's own four.
 ACTIONS: dict[str, str] = {
     "warm": "caffetools.cli.warm",
+    "summary": "caffetools.cli.summary",
     "completion": "caffetools.cli.completion",
 }
 
