@@ -1,4 +1,4 @@
-"""Convolutions written the slow and obvious way, in float64: one tap at a time over slices of the padded image."""
+"""Convolutions written the slow and obvious way, in float64: one tap at a time."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from caffetools.engine.cpu.conv import ConvPlan
+from caffetools.engine.cpu.conv_lanes import LanesProduct
 from caffetools.glog import FatalError
 from tests.engine import reference
 
@@ -75,6 +76,48 @@ def test_against_reference(case, dtype):
     assert_close(db, wanted_db + 2)
 
 
+def run_all(plan, x, w, bias, dy):
+    """Return y, dx, dw and db."""
+    y, dx, dw, db = np.empty_like(dy), np.empty_like(x), np.zeros_like(w), np.zeros_like(bias)
+    plan.forward(x, w, bias, y)
+    plan.backward_data(dy, w, dx)
+    plan.backward_weights(x, dy, dw, db)
+    return y, dx, dw, db
+
+
+LANES_CASES = [
+    "lenet_conv2",
+    "groups",
+    "stride_and_dilation",
+    "small_planes",
+    "pointwise_stride_2",
+    "stride_beyond_image",
+]
+
+
+@pytest.mark.parametrize("images", [1, 16, 33])
+@pytest.mark.parametrize("case", LANES_CASES)
+def test_images_as_lanes(case, images):
+    _, c, m, kernel, stride, pad, dilation, group, size = CASES[case]
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((images, c, *size)).astype(np.float32)
+    w = rng.standard_normal((m, c // group, *kernel)).astype(np.float32)
+    plan = ConvPlan(x.shape, w.shape, stride, pad, dilation, group)
+    dy = rng.standard_normal(plan.y_shape).astype(np.float32)
+    bias = rng.standard_normal(m).astype(np.float32)
+    y, dx = np.full(plan.y_shape, np.nan, np.float32), np.full(x.shape, np.nan, np.float32)
+    LanesProduct(plan.geometry, transposed=False).run(x, w, bias, y)
+    LanesProduct(plan.geometry, transposed=True).run(dy, w, None, dx)
+    assert_close(y, reference.conv_forward(x, w, bias, stride, pad, dilation, group, plan.y_shape))
+    assert_close(dx, reference.conv_backward_data(dy, w, stride, pad, dilation, group, x.shape))
+
+
+def test_full_batches_of_small_planes_use_images_as_lanes():
+    plan = ConvPlan((64, 20, 12, 12), (50, 20, 5, 5))
+    assert isinstance(plan._backward_data, LanesProduct)
+    assert not isinstance(ConvPlan((1, 20, 12, 12), (50, 20, 5, 5))._backward_data, LanesProduct)
+
+
 def test_bias_is_optional():
     plan, x, w, bias, dy, geometry = make("rows_and_columns_differ", np.float32)
     y, dw = np.empty(plan.y_shape, np.float32), np.zeros_like(w)
@@ -85,7 +128,7 @@ def test_bias_is_optional():
 
 
 def test_more_images_than_fit_one_group_of_padded_images(monkeypatch):
-    monkeypatch.setattr("caffetools.engine.cpu.conv.GROUP_BYTES", 10_000)
+    monkeypatch.setattr("caffetools.engine.cpu.conv_products.GROUP_BYTES", 10_000)
     test_against_reference("small_planes", np.float32)
     test_against_reference("cifar_conv1", np.float32)
     test_against_reference("lenet_conv2", np.float32)
@@ -141,7 +184,7 @@ def test_infinity_times_zero_is_nan():
     [
         ((1, 3, 5, 5), (4, 2, 3, 3), 1, "channels == group"),
         ((1, 4, 5, 5), (3, 2, 3, 3), 2, "num_output % group == 0"),
-        ((1, 3, 2, 2), (4, 3, 3, 3), 1, "does not fit"),
+        ((1, 3, 2, 2), (4, 3, 3, 3), 1, "output height and width > 0"),
     ],
 )
 def test_impossible_shapes_are_refused(x_shape, w_shape, group, message):

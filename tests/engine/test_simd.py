@@ -12,7 +12,7 @@ from tests.engine import test_conv, test_gemm
 
 @pytest.fixture(params=list(simd.WIDTHS))
 def width(request, monkeypatch):
-    """Pretend that the host has this vector width; the loops around the micro-kernels are the same for all."""
+    """Pretend that the host has this vector width; the loops around the kernels are the same."""
 
     def forget():
         for cached in (simd.width_name, gemm._plan, inner_product._plan):
@@ -46,7 +46,7 @@ def test_convolution_at_every_vector_width(width, case):
 @pytest.mark.parametrize("rows", [1, 2, 7, 12, 13, 14, 20, 32, 50, 64, 97, 500, 513])
 @pytest.mark.parametrize("most", [6, 12, 13])
 def test_strips_cover_all_rows_with_at_most_two_heights(rows, most):
-    panels = Panels.cut(rows, most)
+    panels = Panels.cut_at_most(rows, most)
     heights = [panels.tall] * panels.tall_count + [panels.tall - 1] * (panels.count - panels.tall_count)
     assert sum(heights) == rows
     assert max(heights) <= most

@@ -1,8 +1,9 @@
 """How a convolution sees its images: padded, and split into phases so that every stride becomes stride 1.
 
-Phase (a, b) of an image holds the pixels whose row is a and whose column is b modulo the stride, counted from the corner
-of the padding. Within a phase the pixels that one tap needs for neighbouring outputs are neighbours, whatever the stride,
-and the whole convolution becomes a table of one offset a tap plus a table of one address an output pixel.
+Phase (a, b) of an image holds the pixels whose row is a and whose column is b modulo the stride, counted from
+the corner of the padding. Within a phase the pixels that one tap needs for neighbouring outputs are
+neighbours, whatever the stride, and the whole convolution becomes a table of one offset a tap plus a table of
+one address an output pixel.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.tiles import LONGEST_SPAN
 
 
 @dataclass(frozen=True)
 class Axis:
     """One spatial axis of the image that the taps look at.
 
-    size: pixels of the source. stride: pixels between two outputs. pad: zeros before the first pixel (negative: pixels
-    that no tap sees). shifts: for each tap, its distance from the first padded pixel. out: number of outputs.
+    size: pixels of the source. stride: pixels between two outputs. pad: zeros before the first pixel
+    (negative: pixels that no tap sees). shifts: for each tap, its distance from the first padded pixel. out:
+    number of outputs.
     """
 
     size: int
@@ -47,9 +50,11 @@ class Axis:
 
 
 class ImageLayout:
-    """Where the pixels of images of `channels` planes lie: in the source itself if that will do, else in a padded copy.
+    """Where the pixels of images of `channels` planes lie: in the source itself if that will do, else in a
+    padded copy.
 
-    taps: offset of every (row tap, column tap) of one channel; channel_step, image_step: elements between two of them.
+    taps: offset of every (row tap, column tap) of one channel; channel_step, image_step: elements between two
+    of them.
     """
 
     def __init__(self, channels: int, rows: Axis, columns: Axis):
@@ -72,7 +77,7 @@ class ImageLayout:
         )
         # What whole-vector loads may touch beyond the last pixel where masked loads are not to be had.
         self.slack = (
-            0 if self.in_place else simd.LONGEST_SPAN * max(0, self.pitch - columns.out) + 2 * simd.MOST_LANES
+            0 if self.in_place else LONGEST_SPAN * max(0, self.pitch - columns.out) + 2 * simd.MOST_LANES
         )
 
     def offsets(self, channels: int) -> np.ndarray:
@@ -80,18 +85,18 @@ class ImageLayout:
         return (np.arange(channels)[:, None] * self.channel_step + self.taps[None, :]).reshape(-1)
 
     def copy(self, x: np.ndarray, first: int, count: int, out: np.ndarray) -> None:
-        """Write `count` images of x (n, channels, height, width), from `first` on, to `out` in this layout."""
+        """Write `count` images of x (n, channels, height, width), from `first` on, to `out`."""
         rows, columns = self.rows, self.columns
-        _copy_images(
-            x, first, count, rows.stride, rows.pad, rows.phases, rows.length, columns.stride, columns.pad, columns.phases, columns.length, out
-        )  # fmt: skip
+        row_axis = rows.stride, rows.pad, rows.phases, rows.length
+        column_axis = columns.stride, columns.pad, columns.phases, columns.length
+        _copy_images(x, first, count, row_axis, column_axis, out)
 
 
 class PixelTable:
     """The address of every output pixel of one plane, for the "table" operand of micro-kernels.
 
-    entries: a row (address, bound 1, ..., bound spans) for each vector of pixels in raster order; the last tile is filled
-    up with vectors without pixels. gap: what is skipped between two rows of the image.
+    entries: a row (address, bound 1, ..., bound spans) for each vector of pixels in raster order; the last
+    tile is filled up with vectors without pixels. gap: what is skipped between two rows of the image.
     """
 
     def __init__(self, out_rows: int, out_columns: int, pitch: int, lanes: int, vectors: int):
@@ -111,20 +116,10 @@ class PixelTable:
 
 
 @parallel_kernel
-def _copy_images(
-    x,
-    first,
-    count,
-    row_stride,
-    row_pad,
-    row_phases,
-    row_length,
-    column_stride,
-    column_pad,
-    column_phases,
-    column_length,
-    out,
-):
+def _copy_images(x, first, count, row_axis, column_axis, out):
+    """row_axis, column_axis: (stride, pad, phases, length of a phase)."""
+    row_stride, row_pad, row_phases, row_length = row_axis
+    column_stride, column_pad, column_phases, column_length = column_axis
     channels, height, width = x.shape[1:]
     plane = row_length * column_length
     zero = x.dtype.type(0)

@@ -1,9 +1,18 @@
-"""The product behind every convolution: filters times the pixels that their taps see, without unrolling images to columns.
+"""The product behind every convolution: filters times the pixels that their taps see, without unrolling
+images to columns.
 
-    y[n, m, p] = bias[m] + sum_k w[m, k] image[n][offset[k] + address[p]]
+    y[n, m, p] = bias[m] + sum_k w[m, k] image[n][taps[k] + address[p]]
 
-Filters are packed into strips of rows once a call. Planes wide enough are read where they lie (`multiply_direct`); small planes
-would leave most lanes empty, so there the pixels of all images are numbered through and gathered tile by tile (`multiply_gathered`).
+Filters are packed into panels once a call. Planes wide enough are read where they lie (`multiply_direct`);
+small ones would leave most lanes empty, so there the pixels of all images are numbered through and gathered
+tile by tile (`multiply_gathered`).
+
+Arguments that go together are tuples:
+
+    filters  (packed, depth, rows of a group)
+    images   (flat buffer, place of the first image, distance of images, of groups, number of images)
+    target   (flat y, place of the first plane, distance of images, of channels)
+    result   (bias, flags of the micro-kernels)
 """
 
 from __future__ import annotations
@@ -12,118 +21,126 @@ import numba
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
-from caffetools.engine.cpu.panels import panel_height, panel_start
+from caffetools.engine.cpu.panels import panel_height, panel_kernel, panel_start
+from caffetools.engine.cpu.tiles import ADD, multiply_tile
 
 #: Taps in one block: what they see of a tile's pixels stays in the first-level cache.
 K_BLOCK = 384
 
 
 @parallel_kernel
-def pack_filters(w, row_step, group_step, depth_offsets, rows, groups, panel_count, tall, tall_count, packed):
-    """Copy element w[g * group_step + m * row_step + depth_offsets[k]] to [g][strip][k][row of the strip]."""
-    flat = w.reshape(-1)
-    depth = depth_offsets.size
+def pack_filters(w, row_step, depth_offsets, rows, groups, panels, packed):
+    """Copy element w[group][m * row_step + depth_offsets[k]] to [group][panel][k][row of the panel]."""
+    depth, panel_count = depth_offsets.size, panels[0]
+    group_step = w.size // groups
     for job in numba.prange(groups * panel_count):
         group, panel = job // panel_count, job % panel_count
-        start, height = panel_start(panel, tall, tall_count), panel_height(panel, tall, tall_count)
-        place = (group * rows + start) * depth
-        source = group * group_step + start * row_step
+        start, height = panel_start(panels, panel), panel_height(panels, panel)
+        place, source = (group * rows + start) * depth, group * group_step + start * row_step
         for r in range(height):
             for k in range(depth):
-                packed[place + k * height + r] = flat[source + r * row_step + depth_offsets[k]]
-
-
-@kernel
-def _multiply_panels(
-    packed, place, first_panel, last_panel, tall, tall_count, kernels, first_k, steps, depth,
-    b, b_place, offsets, b_step, pixels, pixel_place, gap, c, c_place, c_step, bias, bias_place, width, flags,
-):  # fmt: skip
-    """Multiply some strips of filters, taps `first_k` to `first_k + steps`, with one tile of pixels."""
-    for panel in range(first_panel, last_panel):
-        start, height = panel_start(panel, tall, tall_count), panel_height(panel, tall, tall_count)
-        simd.multiply_tile(
-            kernels[0] if panel < tall_count else kernels[1], 1, steps,
-            simd.at(packed, place + start * depth + first_k * height), simd.at(offsets, 0), simd.at(offsets, 0), height,
-            simd.at(b, b_place), simd.at(offsets, first_k), b_step, simd.at(pixels, pixel_place), gap,
-            simd.at(c, c_place + start * c_step), c_step, simd.at(bias, bias_place + start), packed.dtype.type(1), width, flags,
-        )  # fmt: skip
+                packed[place + k * height + r] = w[source + r * row_step + depth_offsets[k]]
 
 
 @parallel_kernel
-def multiply_direct(
-    packed, rows, groups, panel_count, tall, tall_count, panel_block, kernels, tile_width, vectors, tile_block,
-    image, image_place, image_step, group_step, count, offsets, pixels, gap, bias, flags, y, y_place, y_image_step, y_channel_step, plane,
-):  # fmt: skip
-    """Convolve `count` images that lie in one buffer.
+def multiply_direct(filters, groups, panels, tiling, images, taps, pixels, gap, target, plane, result):
+    """Convolve images whose pixels are read where they lie.
 
-    kernels: addresses for (tall, short) strips. pixels: `PixelTable.entries`. A job is `tile_block` tiles of one group of one
-    image times `panel_block` strips. image_place, y_place: where the first image and its output plane begin; plane: its number of pixels.
+    tiling: (pixels of a tile, vectors of a tile, tiles of a job, panels of a job). pixels:
+    `PixelTable.entries`.
     """
-    depth = offsets.size
+    packed, depth, rows = filters
+    tile_width, vectors, tile_block, panel_block = tiling
+    image, image_place, image_step, group_step, count = images
+    y, y_place, y_image_step, y_channel_step = target
+    bias, flags = result
     tiles = pixels.shape[0] // vectors
-    tile_jobs = (tiles + tile_block - 1) // tile_block
-    panel_jobs = (panel_count + panel_block - 1) // panel_block
+    tile_jobs, panel_jobs = (
+        (tiles + tile_block - 1) // tile_block,
+        (panels[0] + panel_block - 1) // panel_block,
+    )
     for job in numba.prange(count * groups * tile_jobs * panel_jobs):
         first_panel = job % panel_jobs * panel_block
-        last_panel = min(first_panel + panel_block, panel_count)
+        panel_range = first_panel, min(first_panel + panel_block, panels[0])
         first_tile = job // panel_jobs % tile_jobs * tile_block
         last_tile = min(first_tile + tile_block, tiles)
-        group = job // panel_jobs // tile_jobs % groups
-        n = job // panel_jobs // tile_jobs // groups
-        y_group = y_place + n * y_image_step + group * rows * y_channel_step
+        n, group = divmod(job // (panel_jobs * tile_jobs), groups)
+        source = simd.at(image, image_place + n * image_step + group * group_step)
+        plane_place = y_place + n * y_image_step + group * rows * y_channel_step
         for first_k in range(0, depth, K_BLOCK):
+            steps = min(K_BLOCK, depth - first_k)
+            now = flags if first_k == 0 else ADD
             for tile in range(first_tile, last_tile):
-                _multiply_panels(
-                    packed, group * rows * depth, first_panel, last_panel, tall, tall_count, kernels,
-                    first_k, min(K_BLOCK, depth - first_k), depth,
-                    image, image_place + n * image_step + group * group_step, offsets, 0, pixels, tile * vectors * pixels.shape[1], gap,
-                    y, y_group + tile * tile_width, y_channel_step, bias, group * rows,
-                    min(tile_width, plane - tile * tile_width), flags if first_k == 0 else simd.ADD,
-                )  # fmt: skip
+                width = min(tile_width, plane - tile * tile_width)
+                seen = simd.at(pixels, tile * vectors * pixels.shape[1])
+                for panel in range(panel_range[0], panel_range[1]):
+                    start, height = panel_start(panels, panel), panel_height(panels, panel)
+                    a = simd.at(packed, (group * rows + start) * depth + first_k * height)
+                    c = simd.at(y, plane_place + start * y_channel_step + tile * tile_width)
+                    multiply_tile(
+                        panel_kernel(panels, panel),
+                        (steps, a, height, source, simd.at(taps, first_k), seen, gap),
+                        (c, y_channel_step, simd.at(bias, group * rows + start), y.dtype.type(1), width, now),
+                    )
 
 
 @parallel_kernel
 def multiply_gathered(
-    packed, rows, groups, panel_count, tall, tall_count, kernels, tile_width, buffers, results,
-    image, image_place, image_step, group_step, count, offsets, addresses, bias, flags, y, y_place, y_image_step, y_channel_step,
-):  # fmt: skip
-    """Convolve `count` images whose planes are small; addresses: where output pixel p lies in its image, other arguments as above.
+    filters, groups, panels, tile_width, images, taps, addresses, gathered, results, target, result
+):
+    """Convolve images whose planes are small.
 
-    buffers, results: for each thread K_BLOCK and `rows` lines of `tile_width` elements.
+    addresses: where output pixel p lies in its image. gathered, results: for each thread, K_BLOCK and `rows`
+    lines of `tile_width` elements.
     """
-    depth, plane = offsets.size, addresses.size
+    _, depth, rows = filters
+    image, image_place, image_step, group_step, count = images
+    y, y_place, y_image_step, y_channel_step = target
+    plane = addresses.size
     tiles = (count * plane + tile_width - 1) // tile_width
     for job in numba.prange(groups * tiles):
         group, tile = job // tiles, job % tiles
         width = min(tile_width, count * plane - tile * tile_width)
-        buffer = numba.get_thread_id() * K_BLOCK * tile_width
-        result = numba.get_thread_id() * rows * tile_width
+        place, c = numba.get_thread_id() * K_BLOCK * tile_width, numba.get_thread_id() * rows * tile_width
         for first_k in range(0, depth, K_BLOCK):
             steps = min(K_BLOCK, depth - first_k)
             for j in range(tile_width):
-                pixel = tile * tile_width + min(j, width - 1)
-                source = (
-                    image_place + pixel // plane * image_step + group * group_step + addresses[pixel % plane]
-                )
+                n, pixel = divmod(tile * tile_width + min(j, width - 1), plane)
+                source = image_place + n * image_step + group * group_step + addresses[pixel]
                 for k in range(steps):
-                    buffers[buffer + k * tile_width + j] = image[source + offsets[first_k + k]]
+                    gathered[place + k * tile_width + j] = image[source + taps[first_k + k]]
             _multiply_panels(
-                packed, group * rows * depth, 0, panel_count, tall, tall_count, kernels, first_k, steps, depth,
-                buffers, buffer, offsets, tile_width, addresses, 0, 0, results, result, tile_width, bias, group * rows, tile_width,
-                flags if first_k == 0 else simd.ADD,
-            )  # fmt: skip
+                filters, group, panels, first_k, steps, gathered, place, results, c, tile_width, result
+            )
         for j in range(width):
-            pixel = tile * tile_width + j
-            place = y_place + pixel // plane * y_image_step + group * rows * y_channel_step + pixel % plane
+            n, pixel = divmod(tile * tile_width + j, plane)
+            first = y_place + n * y_image_step + group * rows * y_channel_step + pixel
             for m in range(rows):
-                y[place + m * y_channel_step] = results[result + m * tile_width + j]
+                y[first + m * y_channel_step] = results[c + m * tile_width + j]
+
+
+@kernel
+def _multiply_panels(filters, group, panels, first_k, steps, gathered, place, results, c, tile_width, result):
+    """Multiply all panels of a group with one gathered tile."""
+    packed, depth, rows = filters
+    bias, flags = result
+    for panel in range(panels[0]):
+        start, height = panel_start(panels, panel), panel_height(panels, panel)
+        a = simd.at(packed, (group * rows + start) * depth + first_k * height)
+        multiply_tile(
+            panel_kernel(panels, panel),
+            (steps, a, height, simd.at(gathered, place), tile_width),
+            (simd.at(results, c + start * tile_width), tile_width, simd.at(bias, group * rows + start),
+             results.dtype.type(1), tile_width, flags if first_k == 0 else ADD),
+        )  # fmt: skip
 
 
 @parallel_kernel
 def interleave_phases(phases, starts, row_stride, column_stride, dx, first, count):
     """Put the planes that were computed for each phase of dx back into place.
 
-    phases: flat, [image][channel][phase][row][column]; starts: where each phase begins in a channel, and the channel's length.
+    phases: flat, [image][channel][phase][row][column]; starts: where each phase begins in a channel, and the
+    channel's length at the end.
     """
     channels, height, width = dx.shape[1:]
     channel_step = starts[-1]
@@ -132,10 +149,7 @@ def interleave_phases(phases, starts, row_stride, column_stride, dx, first, coun
         for row in range(height):
             for b in range(min(column_stride, width)):
                 phase_width = (width - b + column_stride - 1) // column_stride
-                start = (
-                    job * channel_step
-                    + starts[row % row_stride * column_stride + b]
-                    + row // row_stride * phase_width
-                )
+                phase = starts[row % row_stride * column_stride + b]
+                start = job * channel_step + phase + row // row_stride * phase_width
                 for j in range(phase_width):
                     plane[row, j * column_stride + b] = phases[start + j]

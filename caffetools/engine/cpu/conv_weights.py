@@ -1,108 +1,204 @@
 """The gradient of a convolution's filters.
 
-    dw[m, k] += sum_n sum_p dy[n, m, p] image[n][offset[k] + address[p]]
+    dw[m, k] += sum_n sum_p dy[n, m, p] image[n][taps[k] + address[p]]
 
-The output channels are the lanes, so dy is turned to [pixel][channel]; the image is the broadcast operand, and each row of a
-tile is one tap, which walks the image's rows from its own first pixel. Images are summed in fixed chunks, and the chunks in
-order, so that the sum does not depend on the number of threads.
+The output channels are the lanes, so each job turns its part of dy to [pixel][channel] as it goes; the image
+is the broadcast operand, and each row of a tile is one tap, which walks the image's rows from its own first
+pixel. Images are summed in fixed chunks, and the chunks in order, so that the sum does not depend on the
+number of threads.
 """
 
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 from caffetools.engine.cpu import simd
-from caffetools.engine.cpu.jit import parallel_kernel
-from caffetools.engine.cpu.panels import panel_start
+from caffetools.engine.cpu.conv_geometry import Geometry
+from caffetools.engine.cpu.conv_products import group_size, image_groups, source_layout
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
+from caffetools.engine.cpu.tiles import ADD, micro_kernel, multiply_tile
+from caffetools.engine.cpu.turn import turn, turner
+from caffetools.engine.cpu.workspace import scratch
 
-#: Pixels whose turned gradients stay in the first-level cache while all taps pass over them.
-PIXEL_BLOCK = 256
-
-
-@parallel_kernel
-def turn_outputs(dy, first, count, groups, block_count, tile_width, turned):
-    """Copy images of dy to [group][block of channels][image][pixel][channel], zero beyond the group's channels."""
-    channels, plane = dy.shape[1] // groups, dy.shape[2] * dy.shape[3]
-    flat = dy.reshape(-1)
-    zero = dy.dtype.type(0)
-    for job in numba.prange(count * groups * block_count):
-        block, group, n = job % block_count, job // block_count % groups, job // block_count // groups
-        width = min(tile_width, channels - block * tile_width)
-        source = ((first + n) * groups + group) * channels * plane + block * tile_width * plane
-        place = ((group * block_count + block) * count + n) * plane * tile_width
-        for p in range(plane):
-            for m in range(width):
-                turned[place + m] = flat[source + m * plane + p]
-            for m in range(width, tile_width):
-                turned[place + m] = zero
-            place += tile_width
+#: Pixels whose turned gradients stay in the first-level cache while the taps pass over them: 24 KiB of 32
+#: floats each.
+PIXEL_BLOCK = 192
+#: Jobs that a call is cut into where its size allows; each turns its part of dy for itself, so no more than
+#: needed.
+JOBS = 16
+#: Memory for partial sums, and the most chunks of images that are summed apart.
+PARTIAL_BYTES, MOST_CHUNKS = 512 << 10, 16
 
 
-@parallel_kernel
-def multiply_taps(
-    image, image_place, group_step, offsets, row_starts, rows_per_image, row_length, turned, images, chunks,
-    groups, block_count, tile_width, panel_count, tall, tall_count, panel_block, kernels, add, partial,
-):  # fmt: skip
-    """Sum over the images of each chunk into partial, [chunk][group][block][tap][channel].
+class FilterGradient:
+    """dw and db from x and dy."""
 
-    row_starts: where each row of each image begins for tap 0. add: 0 for the first images, simd.ADD for further ones.
-    """
-    taps = offsets.size
-    plane = rows_per_image * row_length
-    rows_block = max(1, PIXEL_BLOCK // row_length)
-    panel_jobs = (panel_count + panel_block - 1) // panel_block
-    for job in numba.prange(chunks * groups * block_count * panel_jobs):
-        panel_job = job % panel_jobs
-        block = job // panel_jobs % block_count
-        group = job // panel_jobs // block_count % groups
-        chunk = job // panel_jobs // block_count // groups
-        first_row, last_row = (
-            chunk * images // chunks * rows_per_image,
-            (chunk + 1) * images // chunks * rows_per_image,
+    def __init__(self, geometry: Geometry):
+        self.geometry, self.layout = geometry, source_layout(geometry)
+        self.taps = self.layout.offsets(geometry.group_channels)
+        images, _, out_rows, out_columns = geometry.y_shape
+        rows = np.arange(images)[:, None] * self.layout.image_step + np.arange(out_rows) * self.layout.pitch
+        self.row_starts = rows.reshape(-1)
+
+        lanes = simd.lanes_of(geometry.dtype)
+        needed = -(-geometry.group_outputs // lanes)
+        vectors = min((2, 3, 1), key=lambda vectors: (-(-needed // vectors) * vectors, abs(vectors - 2)))
+        blocks, width = -(-needed // vectors), vectors * lanes
+        panels = Panels.cut(len(self.taps), vectors)
+        self.panels = panels.with_kernels(geometry.dtype, vectors, form="rows")
+        self.sum_kernel = micro_kernel(geometry.dtype, 1, vectors, form="rows")
+
+        rows_block = max(1, PIXEL_BLOCK // out_columns)
+        self.ones = np.ones(rows_block * out_columns, geometry.dtype)
+        # One more tap sums up the gradient of the bias.
+        partial = geometry.group * blocks * (len(self.taps) + 1) * width
+        rows_together = group_size(images, self.layout, geometry.dtype) * out_rows
+        chunks = min(
+            MOST_CHUNKS, -(-rows_together // rows_block), PARTIAL_BYTES // (partial * geometry.dtype.itemsize)
         )
-        source = (group * block_count + block) * images * plane
-        result = ((chunk * groups + group) * block_count + block) * taps * tile_width
+        chunks = max(1, chunks)
+        panel_block = -(-panels.count // max(1, JOBS // (chunks * geometry.group * blocks)))
+        self.tiling = lanes, width, blocks, rows_block, panel_block
+        self.chunks, self.partial = chunks, chunks * partial
+        self.turned = numba.config.NUMBA_NUM_THREADS * rows_block * out_columns * width
+
+    def run(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
+        geometry = self.geometry
+        turned = scratch("conv turned", self.turned, geometry.dtype)
+        partial = scratch("conv partial", self.partial, geometry.dtype)
+        group_step = geometry.group_channels * self.layout.channel_step
+        turning = turner(geometry.dtype)
+        for first, count, image, place in image_groups(x, self.layout):
+            _multiply_taps(
+                turning, dy, (first, count), (image, place, group_step), self.taps, self.row_starts,
+                self.chunks, geometry.group, self.tiling, self.panels, self.sum_kernel, self.ones,
+                0 if first == 0 else ADD, turned, partial,
+            )  # fmt: skip
+        flat = dw.reshape(dw.shape[0], -1)
+        _add_chunks(
+            partial, self.chunks, geometry.group, self.tiling, flat, flat[0, :0] if db is None else db
+        )
+
+
+@parallel_kernel
+def _multiply_taps(
+    turner,
+    dy,
+    part,
+    images,
+    taps,
+    row_starts,
+    chunks,
+    groups,
+    tiling,
+    panels,
+    sum_kernel,
+    ones,
+    add,
+    turned,
+    partial,
+):
+    """Sum over the images of each chunk into partial, [chunk][group][block][tap][channel]; one more tap sees
+    only ones.
+
+    part: (first, count) of the images of dy that `images`, (flat buffer, place of the first, distance of
+    groups), holds. row_starts: where each row of each image begins for tap 0, whose own offset is 0. tiling:
+    (lanes, channels of a block, blocks of a group, rows turned at once, panels of a job). add: 0 for the
+    first part of a sum, ADD for others. turned: for each thread, the block of dy in use.
+    """
+    tap_count, one = taps.size, partial.dtype.type(1)
+    first, count = part
+    image, image_place, group_step = images
+    _, width, blocks, rows_block, panel_block = tiling
+    rows_per_image, row_length = dy.shape[2:]
+    channels = dy.shape[1] // groups
+    panel_jobs = (panels[0] + panel_block - 1) // panel_block
+    for job in numba.prange(chunks * groups * blocks * panel_jobs):
+        panel_job, block = job % panel_jobs, job // panel_jobs % blocks
+        chunk, group = divmod(job // (panel_jobs * blocks), groups)
+        first_row, last_row = (
+            chunk * count * rows_per_image // chunks,
+            (chunk + 1) * count * rows_per_image // chunks,
+        )
+        channel, used = group * channels + block * width, min(width, channels - block * width)
+        place = numba.get_thread_id() * rows_block * row_length * width
+        source = simd.at(image, image_place + group * group_step)
+        sums = ((chunk * groups + group) * blocks + block) * (tap_count + 1) * width
         for row in range(first_row, last_row, rows_block):
-            flags = simd.ADD if row > first_row else add
-            for panel in range(panel_job * panel_block, min((panel_job + 1) * panel_block, panel_count)):
-                tap = panel_start(panel, tall, tall_count)
-                simd.multiply_tile(
-                    kernels[0] if panel < tall_count else kernels[1], min(rows_block, last_row - row), row_length,
-                    simd.at(image, image_place + group * group_step), simd.at(offsets, tap), simd.at(row_starts, row), 0,
-                    simd.at(turned, (source + row * row_length) * tile_width), simd.at(offsets, 0), tile_width, simd.at(offsets, 0), 0,
-                    simd.at(partial, result + tap * tile_width), tile_width, simd.at(partial, 0), partial.dtype.type(1), tile_width,
-                    flags,
-                )  # fmt: skip
+            rows = min(rows_block, last_row - row)
+            flags = ADD if row > first_row else add
+            _turn_rows(turner, dy, first * rows_per_image + row, rows, channel, used, tiling, turned, place)
+            gradients = simd.at(turned, place)
+            if panel_job == 0:
+                c = simd.at(partial, sums + tap_count * width)
+                multiply_tile(
+                    sum_kernel,
+                    (
+                        1,
+                        rows * row_length,
+                        simd.at(ones, 0),
+                        simd.at(taps, 0),
+                        simd.at(taps, 0),
+                        gradients,
+                        width,
+                    ),
+                    (c, width, c, one, width, flags),
+                )
+            for panel in range(panel_job * panel_block, min((panel_job + 1) * panel_block, panels[0])):
+                tap = panel_start(panels, panel)
+                c = simd.at(partial, sums + tap * width)
+                multiply_tile(
+                    panel_kernel(panels, panel),
+                    (
+                        rows,
+                        row_length,
+                        source,
+                        simd.at(taps, tap),
+                        simd.at(row_starts, row),
+                        gradients,
+                        width,
+                    ),
+                    (c, width, c, one, width, flags),
+                )
+
+
+@kernel
+def _turn_rows(turner, dy, row, rows, channel, channels, tiling, turned, place):
+    """Copy rows of images, numbered through, to [pixel][channel], zero beyond `channels` channels."""
+    rows_per_image, row_length = dy.shape[2:]
+    lanes, width = tiling[:2]
+    plane = rows_per_image * row_length
+    while rows > 0:
+        n, start = divmod(row, rows_per_image)
+        here = min(rows, rows_per_image - start)
+        for m in range(0, width, lanes):
+            source = (n * dy.shape[1] + channel + min(m, channels - 1)) * plane + start * row_length
+            turn(
+                turner,
+                (simd.at(dy, source), plane, max(0, min(lanes, channels - m)), here * row_length),
+                (simd.at(turned, place + m), width, lanes),
+            )
+        place += here * row_length * width
+        row, rows = row + here, rows - here
 
 
 @parallel_kernel
-def add_chunks(partial, chunks, groups, block_count, tile_width, dw):
-    """Add the chunks, in order, to dw (output channel, tap)."""
+def _add_chunks(partial, chunks, groups, tiling, dw, db):
+    """Add the chunks, in order, to dw (output channel, tap) and db (output channel); db may be empty."""
+    _, width, blocks, _, _ = tiling
     channels, taps = dw.shape[0] // groups, dw.shape[1]
-    step = groups * block_count * taps * tile_width
-    for job in numba.prange(groups * block_count * taps):
-        tap, block, group = job % taps, job // taps % block_count, job // taps // block_count
-        place = job * tile_width
+    chunk_step = groups * blocks * (taps + 1) * width
+    for job in numba.prange(groups * blocks * (taps + 1)):
+        tap = job % (taps + 1)
+        group, block = divmod(job // (taps + 1), blocks)
+        place, first = job * width, group * channels + block * width
         for chunk in range(1, chunks):
-            for m in range(tile_width):
-                partial[place + m] += partial[place + chunk * step + m]
-        first = block * tile_width
-        for m in range(min(tile_width, channels - first)):
-            dw[group * channels + first + m, tap] += partial[place + m]
-
-
-@parallel_kernel
-def add_bias_gradient(dy, db):
-    """db[m] += sum of dy[:, m]."""
-    images, channels = dy.shape[:2]
-    plane = dy.shape[2] * dy.shape[3]
-    flat = dy.reshape(-1)
-    for m in numba.prange(channels):
-        total = dy.dtype.type(0)
-        for n in range(images):
-            start = (n * channels + m) * plane
-            part = dy.dtype.type(0)
-            for p in range(start, start + plane):
-                part += flat[p]
-            total += part
-        db[m] += total
+            for m in range(width):
+                partial[place + m] += partial[place + chunk * chunk_step + m]
+        for m in range(min(width, channels - block * width)):
+            if tap < taps:
+                dw[first + m, tap] += partial[place + m]
+            elif db.size > 0:
+                db[first + m] += partial[place + m]

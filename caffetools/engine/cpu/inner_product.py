@@ -1,12 +1,12 @@
 """The inner-product layer's forward product: y = x w^T + bias.
 
-The weights are by far the largest operand and each is needed once for every item of the batch, so they are read where they
-lie, as the broadcast operand; the batch is the vector operand. The tiles come out transposed and are turned on their way to y.
+The weights are by far the largest operand and each is needed once for every item of the batch, so they are
+read where they lie, as the broadcast operand; the batch is the vector operand. The tiles come out transposed
+and are turned on their way to y.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numba
@@ -14,165 +14,120 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
-from caffetools.engine.cpu.panels import Panels, panel_height, panel_start
+from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
+from caffetools.engine.cpu.tiles import ADD, BIAS, multiply_tile
+from caffetools.engine.cpu.turn import turn, turner
 from caffetools.engine.cpu.workspace import scratch
 from caffetools.glog import check
 
-#: Steps of the common axis that are done for a few strips of weights before going on: 2 x 64 KiB of packed batch at most.
+#: Steps of the common axis that are done for a few panels of weights before going on: 64 KiB of a tile of the
+#: batch.
 K_BLOCK = 512
-#: Strips of weights of one job.
-PANEL_BLOCK = 4
-#: Tiles of the batch that are multiplied with a block of weights while it is in the cache.
-TILE_BLOCK = 4
+#: Panels of weights of one job, and tiles of the batch that it multiplies with them while they are in the
+#: cache.
+PANEL_BLOCK, TILE_BLOCK = 4, 4
 
 
 def inner_product(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
     """Compute y = x w^T + bias.
 
-    x: (batch, inputs), w: (outputs, inputs), bias: (outputs,) or None, y: (batch, outputs); C-contiguous, of one type.
+    x: (batch, inputs), w: (outputs, inputs), bias: (outputs,) or None, y: (batch, outputs); C-contiguous, of
+    one type.
     """
     batch, depth = x.shape
     outputs = w.shape[0]
     if w.shape[1] != depth or y.shape != (batch, outputs):
-        check(False, "x (m, k) w (n, k) y (m, n)", f"shapes do not fit: {x.shape}, {w.shape}, {y.shape}")
+        shapes = f"shapes do not fit: {x.shape}, {w.shape}, {y.shape}"
+        check(False, "x (m, k) w (n, k) = y (m, n)", shapes)
     if batch == 0 or outputs == 0:
         return
-    plan = _plan(outputs, batch, depth, x.dtype)
-    packed = scratch("inner product x", plan.tiles * plan.tile_width * depth, x.dtype)
-    results = scratch("inner product y", numba.config.NUMBA_NUM_THREADS * plan.job_size, x.dtype)
-    panels = plan.panels
-    _multiply(
-        x, w, packed if bias is None else bias, 0 if bias is None else simd.BIAS, y, panels.count, panels.tall, panels.tall_count,
-        plan.kernels, plan.row_offsets, plan.tiles, plan.tile_width, packed, results, plan.job_size,
-    )  # fmt: skip
+    panels, row_offsets, tiling = _plan(outputs, batch, depth, x.dtype)
+    _, tile_width, tiles = tiling
+    packed = scratch("inner product x", tiles * tile_width * depth, x.dtype)
+    job_size = PANEL_BLOCK * TILE_BLOCK * panels[1] * tile_width
+    results = scratch("inner product y", numba.config.NUMBA_NUM_THREADS * job_size, x.dtype)
+    flags, bias = (0, packed) if bias is None else (BIAS, bias)
+    _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results, job_size, turner(x.dtype))
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """How a product of one shape is cut. job_size: elements of one job's results."""
-
-    panels: Panels
-    kernels: np.ndarray
-    row_offsets: np.ndarray
-    tiles: int
-    tile_width: int
-    job_size: int
-
-
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _plan(outputs, batch, depth, dtype):
+    """Return the panels of w, the offsets of a panel's rows, and (lanes, items of a tile, tiles)."""
     lanes = simd.lanes_of(dtype)
     vectors = 2 if batch > lanes else 1
-    panels = Panels.cut(outputs, simd.max_rows())
-    tiles = -(-batch // (vectors * lanes))
-    job_size = PANEL_BLOCK * TILE_BLOCK * panels.tall * vectors * lanes
-    row_offsets = np.arange(panels.tall) * depth
-    return _Plan(
-        panels, panels.kernels(dtype, vectors, a="rows"), row_offsets, tiles, vectors * lanes, job_size
-    )
+    panels = Panels.cut(outputs)
+    tiling = lanes, vectors * lanes, -(-batch // (vectors * lanes))
+    return panels.with_kernels(dtype, vectors, form="rows"), np.arange(panels.tall) * depth, tiling
 
 
 @parallel_kernel
-def _multiply(
-    x,
-    w,
-    bias,
-    flags,
-    y,
-    panel_count,
-    tall,
-    tall_count,
-    kernels,
-    row_offsets,
-    tiles,
-    tile_width,
-    packed,
-    results,
-    job_size,
-):
+def _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results, job_size, turner):
+    tiles = tiling[2]
     for tile in numba.prange(tiles):
-        _pack_batch(x, tile, tile_width, packed)
-    for job in numba.prange((panel_count + PANEL_BLOCK - 1) // PANEL_BLOCK):
-        at = numba.get_thread_id() * job_size
-        last_panel = min((job + 1) * PANEL_BLOCK, panel_count)
+        _pack_batch(turner, x, tile, tiling, packed)
+    for job in numba.prange((panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK):
+        place = numba.get_thread_id() * job_size
+        panel_range = job * PANEL_BLOCK, min((job + 1) * PANEL_BLOCK, panels[0])
         for first_tile in range(0, tiles, TILE_BLOCK):
-            last_tile = min(first_tile + TILE_BLOCK, tiles)
+            tile_range = first_tile, min(first_tile + TILE_BLOCK, tiles)
             _multiply_block(
-                w, bias, flags, job * PANEL_BLOCK, last_panel, tall, tall_count, kernels, row_offsets, first_tile, last_tile, tile_width,
-                packed, results, at,
-            )  # fmt: skip
-            _turn_block(
-                results,
-                at,
-                job * PANEL_BLOCK,
-                last_panel,
-                tall,
-                tall_count,
-                first_tile,
-                last_tile,
-                tile_width,
-                y,
+                w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, results, place
             )
+            _turn_block(results, place, panels, panel_range, tiling, tile_range, y)
 
 
 @kernel
-def _pack_batch(x, tile, tile_width, packed):
-    """Copy `tile_width` rows of x to [k][row], zero beyond the batch."""
+def _pack_batch(turner, x, tile, tiling, packed):
+    """Copy the rows of x that a tile holds to [k][row], zero beyond the batch."""
     batch, depth = x.shape
-    base = tile * tile_width * depth
-    zero = x.dtype.type(0)
-    for j in range(tile_width):
-        n = tile * tile_width + j
-        if n < batch:
-            for k in range(depth):
-                packed[base + k * tile_width + j] = x[n, k]
-        else:
-            for k in range(depth):
-                packed[base + k * tile_width + j] = zero
+    lanes, tile_width, _ = tiling
+    for j in range(0, tile_width, lanes):
+        n, place = tile * tile_width + j, tile * tile_width * depth + j
+        source = simd.at(x, min(n, batch - 1) * depth)
+        turn(
+            turner,
+            (source, depth, max(0, min(lanes, batch - n)), depth),
+            (simd.at(packed, place), tile_width, lanes),
+        )
+
+
+@kernel
+def _result_place(place, panels, panel_index, tile_index, tile_width):
+    """Return where [row][item] of a tile lies among a job's results."""
+    return place + (panel_index * TILE_BLOCK + tile_index) * panels[1] * tile_width
 
 
 @kernel
 def _multiply_block(
-    w,
-    bias,
-    flags,
-    first_panel,
-    last_panel,
-    tall,
-    tall_count,
-    kernels,
-    row_offsets,
-    first_tile,
-    last_tile,
-    tile_width,
-    packed,
-    results,
-    at,
+    w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, results, place
 ):
-    """Compute results[panel][tile][row][batch item] for some strips of w and some tiles of the batch."""
-    depth = w.shape[1]
+    """Compute results[panel][tile][row][batch item] for some panels of w and some tiles of the batch."""
+    depth, tile_width = w.shape[1], tiling[1]
     for first_k in range(0, depth, K_BLOCK):
-        for panel in range(first_panel, last_panel):
-            start = panel_start(panel, tall, tall_count)
-            for tile in range(first_tile, last_tile):
-                place = at + ((panel - first_panel) * TILE_BLOCK + tile - first_tile) * tall * tile_width
-                simd.multiply_tile(
-                    kernels[0] if panel < tall_count else kernels[1], 1, min(K_BLOCK, depth - first_k),
-                    simd.at(w, start * depth + first_k), simd.at(row_offsets, 0), simd.at(row_offsets, 0), 0,
-                    simd.at(packed, (tile * depth + first_k) * tile_width), simd.at(row_offsets, 0), tile_width,
-                    simd.at(row_offsets, 0), 0, simd.at(results, place), tile_width, simd.at(bias, start), w.dtype.type(1), tile_width,
-                    flags if first_k == 0 else simd.ADD,
+        steps = min(K_BLOCK, depth - first_k)
+        for panel in range(*panel_range):
+            start = panel_start(panels, panel)
+            for tile in range(*tile_range):
+                a = simd.at(w, start * depth + first_k), simd.at(row_offsets, 0), simd.at(row_offsets, 0)
+                b = simd.at(packed, (tile * depth + first_k) * tile_width)
+                c = _result_place(place, panels, panel - panel_range[0], tile - tile_range[0], tile_width)
+                multiply_tile(
+                    panel_kernel(panels, panel),
+                    (1, steps, a[0], a[1], a[2], b, tile_width),
+                    (simd.at(results, c), tile_width, simd.at(bias, start), w.dtype.type(1), tile_width,
+                     flags if first_k == 0 else ADD),
                 )  # fmt: skip
 
 
 @kernel
-def _turn_block(results, at, first_panel, last_panel, tall, tall_count, first_tile, last_tile, tile_width, y):
+def _turn_block(results, place, panels, panel_range, tiling, tile_range, y):
     """Copy results[panel][tile][row][batch item] to y[batch item][row]."""
-    for tile in range(first_tile, last_tile):
+    tile_width = tiling[1]
+    for tile in range(*tile_range):
         for j in range(min(tile_width, y.shape[0] - tile * tile_width)):
             row = y[tile * tile_width + j]
-            for panel in range(first_panel, last_panel):
-                start = panel_start(panel, tall, tall_count)
-                place = at + ((panel - first_panel) * TILE_BLOCK + tile - first_tile) * tall * tile_width + j
-                for r in range(panel_height(panel, tall, tall_count)):
-                    row[start + r] = results[place + r * tile_width]
+            for panel in range(*panel_range):
+                start = panel_start(panels, panel)
+                c = _result_place(place, panels, panel - panel_range[0], tile - tile_range[0], tile_width)
+                for r in range(panel_height(panels, panel)):
+                    row[start + r] = results[c + r * tile_width + j]

@@ -1,10 +1,11 @@
 """The engine's threads: how many, and which library runs them.
 
-Entering a parallel kernel costs 2 microseconds with OpenMP, 20 with TBB and over 100 with numba's own work queue, which
-small nets would feel in every layer. OpenMP is there wherever libgomp is, TBB comes with the package `tbb`.
+Entering a parallel kernel costs 2 microseconds with OpenMP, 20 with TBB and over 100 with numba's own work
+queue, which small nets would feel in every layer. OpenMP is there wherever libgomp is, TBB comes with the
+package `tbb`.
 
-After a fork, a child must not enter parallel kernels if the parent has done so under OpenMP: numba ends it with a message.
-Data layers prefetch with threads for that reason.
+After a fork, a child must not enter parallel kernels if the parent has done so under OpenMP: numba ends it
+with a message. Data layers prefetch with threads for that reason.
 """
 
 from __future__ import annotations
@@ -31,9 +32,8 @@ def start() -> None:
     numba.config.THREADING_LAYER = choose_layer()
     if late and count < numba.config.NUMBA_NUM_THREADS:
         numba.set_num_threads(count)
-    glog.note(
-        f"CPU engine: {min(count, numba.config.NUMBA_NUM_THREADS)} thread(s) by {numba.config.THREADING_LAYER}"
-    )
+    count = min(count, numba.config.NUMBA_NUM_THREADS)
+    glog.note(f"CPU engine: {count} thread(s) by {numba.config.THREADING_LAYER}")
 
 
 def thread_count() -> int:
@@ -58,7 +58,7 @@ def _cgroup_quota() -> int | None:
 
 
 def choose_layer() -> str:
-    """Return NUMBA_THREADING_LAYER if set, else the cheapest layer that loads here: "omp", "tbb" or "workqueue"."""
+    """Return NUMBA_THREADING_LAYER if set, else the cheapest that loads: "omp", "tbb" or "workqueue"."""
     wanted = os.environ.get("NUMBA_THREADING_LAYER")
     if wanted != "tbb" and (wanted or _loads("omppool")):
         return wanted or "omp"

@@ -1,6 +1,7 @@
-"""Scratch memory of the engine: buffers that are kept, grown when a larger one is asked for, and shared by all layers.
+"""Scratch memory of the engine: buffers that are kept, grown when needed, and shared by all layers.
 
-A buffer holds nothing between two engine calls. Only the main thread computes, so there is one set of buffers.
+A buffer holds nothing between two engine calls. Only the main thread computes, so there is one set of
+buffers.
 """
 
 from __future__ import annotations

@@ -1,0 +1,44 @@
+"""The machine's multiply-add limit, as the engine's own micro-kernels can reach it."""
+
+from __future__ import annotations
+
+import time
+
+import numba
+import numpy as np
+
+from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.tiles import micro_kernel, multiply_tile
+
+
+def multiply_add_limit(repeats: int = 5, dtype=np.float32) -> float:
+    """Return the GFLOP/s of all threads together on operands that never leave the first-level cache."""
+    dtype = np.dtype(dtype)
+    threads, rows, width, steps, calls = (
+        numba.get_num_threads(),
+        simd.max_rows(),
+        2 * simd.lanes_of(dtype),
+        128,
+        20_000,
+    )
+    a, b = np.ones(steps * rows, dtype), np.ones(steps * width, dtype)
+    c = np.zeros(threads * rows * width, dtype)
+    kernel = micro_kernel(dtype, rows, 2)
+    best = float("inf")
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        _repeat_tile(threads, calls, kernel, steps, a, rows, b, width, c, dtype.type(1))
+        best = min(best, time.perf_counter() - start)
+    return 2 * threads * calls * steps * rows * width / best / 1e9
+
+
+@parallel_kernel
+def _repeat_tile(threads, calls, kernel, steps, a, rows, b, width, c, alpha):
+    for thread in numba.prange(threads):
+        for _ in range(calls):
+            multiply_tile(
+                kernel,
+                (steps, simd.at(a, 0), rows, simd.at(b, 0), width),
+                (simd.at(c, thread * rows * width), width, simd.at(c, 0), alpha, width, 0),
+            )

@@ -1,0 +1,245 @@
+"""Micro-kernels: small tiles of a matrix product held in vector registers.
+
+A micro-kernel computes one tile of C = A B, `rows` x (`vectors` * lanes) elements. The accumulators stay in
+registers while the kernel walks the common axis k; at each step it loads `vectors` vectors of B and
+multiplies them by `rows` scalars of A, broadcast one after the other. Where the operands lie decides the
+speed, so it is part of the kernel's type, its form:
+
+    "columns"  A: a[k * a_step + m], a packed panel or a transposed matrix as it is
+               B: b[k * b_step + n], a packed panel or a matrix as it is
+    "table"    A: as above
+               B: b[taps[k] + pixel(n)], an image; its pixels may lie on several rows of it ("spans", see
+               `Tile`)
+    "rows"     A: a[a_rows[m] + a_steps[j] + i], k = (j, i), rows of a matrix, or the pixels that taps see
+               B: b[k * b_step + n]
+    "blocks"   A: a[a_steps[j] + i * a_step + m], k = (j, i), the columns of several matrices
+               B: b[b_steps[j] + i * b_step + n], the rows of several matrices
+
+From numba kernels: `multiply_tile(address, (operands of the form, see FORMS), (c, c_step, bias, alpha, width,
+flags))`, which computes c[m * c_step + n] = alpha * sum_k A B, plus bias[m] if flags has BIAS, plus what C
+held if it has ADD, for n < width. Pointers are made by `simd.at`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numba
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, register_model
+
+from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.simd import number
+
+#: Flags of a micro-kernel: add the tile to C instead of storing it; add bias[m] to row m.
+ADD, BIAS = 1, 2
+#: Image rows that the pixels of one vector may lie on.
+LONGEST_SPAN = 3
+#: Steps that one pass of a "rows" kernel makes: its row addresses are too many for registers, so fetch them
+#: less often.
+UNROLL = 4
+
+multiply_tile = simd.call_kernel
+
+
+class Tile(simd.KernelType):
+    """The type of a micro-kernel.
+
+    spans: in the form "table", how many rows of the image the pixels of a vector may lie on. A vector is
+    described by spans + 1 integers, (address, bound 1, ..., bound spans): lanes from bound s on are read `s *
+    gap` further, and the last bound is the number of lanes in use.
+    """
+
+    def __init__(self, dtype, lanes: int, rows: int, vectors: int, form: str, spans: int):
+        self.rows, self.vectors, self.form, self.spans = rows, vectors, form, spans
+        self.exact = simd.masked_loads()
+        super().__init__(dtype, lanes, f", {rows}x{vectors}, {form}, {spans}, {self.exact}")
+
+
+register_model(Tile)(simd.KernelModel)
+
+
+class TileEmitter(simd.Emitter):
+    """Holds the accumulators of a tile and the operands by name."""
+
+    def __init__(self, builder, tile, context, names, values):
+        super().__init__(builder, tile, context)
+        for name, value in zip(names, values, strict=True):
+            setattr(self, name, value)
+        self.accumulators = [
+            [cgutils.alloca_once_value(builder, self.zero) for _ in range(tile.vectors)]
+            for _ in range(tile.rows)
+        ]
+
+    def times(self, index, step):
+        return self.builder.mul(index, step)
+
+    def element_at(self, pointer, index):
+        return self.builder.load(self.at(pointer, index))
+
+    def step(self, scalars, vectors):
+        """Add the outer product of one step of k to the accumulators; `scalars[m]` is an address."""
+        name = f"llvm.fmuladd.v{self.kind.lanes}{self.suffix}"
+        for row, address in zip(self.accumulators, scalars, strict=True):
+            scalar = self.splat(self.builder.load(address, align=self.align), self.vector)
+            for accumulator, vector in zip(row, vectors, strict=True):
+                total = self.call(name, self.vector, scalar, vector, self.builder.load(accumulator))
+                self.builder.store(total, accumulator)
+
+    def column(self, a, k, a_step):
+        """Return the addresses of the tile's rows in column k of A."""
+        start = self.at(a, self.times(k, a_step))
+        return [self.at(start, m) for m in range(self.kind.rows)]
+
+    def row(self, b, k, b_step):
+        """Return the vectors of row k of B."""
+        start = self.at(b, self.times(k, b_step))
+        return [self.load(start, number(v * self.kind.lanes)) for v in range(self.kind.vectors)]
+
+
+def _columns_loop(emitter):
+    with cgutils.for_range(emitter.builder, emitter.steps, intp=simd.int64) as loop:
+        vectors = emitter.row(emitter.b, loop.index, emitter.b_step)
+        emitter.step(emitter.column(emitter.a, loop.index, emitter.a_step), vectors)
+
+
+def _table_loop(emitter):
+    builder, tile = emitter.builder, emitter.kind
+    pixels, masks = [], []
+    for v in range(tile.vectors):
+        place, *bounds = (
+            emitter.element_at(emitter.pixels, v * (tile.spans + 1) + s) for s in range(tile.spans + 1)
+        )
+        below = [emitter.lanes_below(bound) for bound in bounds]
+        between = [builder.and_(b, builder.not_(a)) for a, b in zip(below, below[1:], strict=False)]
+        pixels.append(emitter.at(emitter.b, place))
+        masks.append([below[0], *between])
+    with cgutils.for_range(builder, emitter.steps, intp=simd.int64) as loop:
+        tap = emitter.element_at(emitter.taps, loop.index)
+        vectors = [_pixels_of_tap(emitter, pixels[v], tap, masks[v]) for v in range(tile.vectors)]
+        emitter.step(emitter.column(emitter.a, loop.index, emitter.a_step), vectors)
+
+
+def _pixels_of_tap(emitter, pointer, place, masks):
+    """Load one vector of pixels whose lanes lie on several rows of the image, `gap` apart."""
+    value = emitter.zero
+    for s, mask in enumerate(masks):
+        if s > 0:
+            place = emitter.builder.add(place, emitter.gap)
+        if emitter.kind.exact:
+            value = emitter.masked_load(pointer, place, mask, value)
+        else:
+            value = emitter.builder.select(mask, emitter.load(pointer, place), value)
+    return value
+
+
+def _rows_loop(emitter):
+    builder = emitter.builder
+    rows = [emitter.at(emitter.a, emitter.element_at(emitter.a_rows, m)) for m in range(emitter.kind.rows)]
+    whole = builder.mul(builder.sdiv(emitter.inner, number(UNROLL)), number(UNROLL))
+    parts = (number(0), whole, UNROLL), (whole, emitter.inner, 1)
+    with cgutils.for_range(builder, emitter.outer, intp=simd.int64) as outer:
+        start = emitter.element_at(emitter.a_steps, outer.index)
+        first = builder.mul(outer.index, emitter.inner)
+        for begin, end, stride in parts:
+            with cgutils.for_range_slice(builder, begin, end, number(stride), intp=simd.int64) as (i, _):
+                for u in range(stride):
+                    here = builder.add(i, number(u))
+                    vectors = emitter.row(emitter.b, builder.add(first, here), emitter.b_step)
+                    offset = builder.add(start, here)
+                    emitter.step([emitter.at(row, offset) for row in rows], vectors)
+
+
+def _blocks_loop(emitter):
+    with cgutils.for_range(emitter.builder, emitter.outer, intp=simd.int64) as outer:
+        a = emitter.at(emitter.a, emitter.element_at(emitter.a_steps, outer.index))
+        b = emitter.at(emitter.b, emitter.element_at(emitter.b_steps, outer.index))
+        with cgutils.for_range(emitter.builder, emitter.inner, intp=simd.int64) as loop:
+            vectors = emitter.row(b, loop.index, emitter.b_step)
+            emitter.step(emitter.column(a, loop.index, emitter.a_step), vectors)
+
+
+#: For each form, what writes the loop over k, and the operands in the order in which a call gives them.
+FORMS = {
+    "columns": (_columns_loop, ("steps", "a", "a_step", "b", "b_step")),
+    "table": (_table_loop, ("steps", "a", "a_step", "b", "taps", "pixels", "gap")),
+    "rows": (_rows_loop, ("outer", "inner", "a", "a_rows", "a_steps", "b", "b_step")),
+    "blocks": (_blocks_loop, ("outer", "inner", "a", "a_steps", "a_step", "b", "b_steps", "b_step")),
+}
+RESULT = ("c", "c_step", "bias", "alpha", "width", "flags")
+
+
+def _write_out(emitter):
+    builder, tile = emitter.builder, emitter.kind
+    alpha = emitter.splat(emitter.alpha, emitter.vector)
+    for row in emitter.accumulators:
+        for accumulator in row:
+            builder.store(builder.fmul(alpha, builder.load(accumulator)), accumulator)
+    with builder.if_then(_has(emitter, BIAS)):
+        for m, row in enumerate(emitter.accumulators):
+            bias = emitter.splat(emitter.element_at(emitter.bias, m), emitter.vector)
+            for accumulator in row:
+                builder.store(builder.fadd(builder.load(accumulator), bias), accumulator)
+    full = builder.icmp_signed(">=", emitter.width, number(tile.vectors * tile.lanes))
+    with builder.if_else(full) as (then, otherwise):
+        with then:
+            _store(emitter, [None] * tile.vectors)
+        with otherwise:
+            left = (builder.sub(emitter.width, number(v * tile.lanes)) for v in range(tile.vectors))
+            _store(emitter, [emitter.lanes_below(lanes) for lanes in left])
+
+
+def _has(emitter, flag):
+    return emitter.builder.icmp_signed("!=", emitter.builder.and_(emitter.flags, number(flag)), number(0))
+
+
+def _store(emitter, masks):
+    """Store the tile, or add it to C; masks: the lanes of each vector that exist, None for all."""
+    builder = emitter.builder
+    with builder.if_else(_has(emitter, ADD)) as branches:
+        for branch, adds in zip(branches, (True, False), strict=True):
+            with branch:
+                for m, row in enumerate(emitter.accumulators):
+                    start = emitter.at(emitter.c, builder.mul(emitter.c_step, number(m)))
+                    for v, (accumulator, mask) in enumerate(zip(row, masks, strict=True)):
+                        place, value = number(v * emitter.kind.lanes), builder.load(accumulator)
+                        if adds and mask is None:
+                            value = builder.fadd(value, emitter.load(start, place))
+                        elif adds:
+                            value = builder.fadd(value, emitter.masked_load(start, place, mask, emitter.zero))
+                        emitter.store(value, start, place, mask)
+
+
+@intrinsic
+def _emit_tile(typing_context, tile, operands, result):
+    def emit(context, builder, signature, values):
+        loop, names = FORMS[tile.form]
+        arguments = [*cgutils.unpack_tuple(builder, values[1]), *cgutils.unpack_tuple(builder, values[2])]
+        emitter = TileEmitter(builder, tile, context, names + RESULT, arguments)
+        loop(emitter)
+        _write_out(emitter)
+        return context.get_dummy_value()
+
+    return types.void(tile, operands, result), emit
+
+
+def _multiply(tile, operands, result):
+    _emit_tile(tile, operands, result)
+
+
+@cache
+def _compiled(tile):
+    pointer, indices = types.CPointer(tile.dtype), types.CPointer(types.int64)
+    special = {"a": pointer, "b": pointer, "c": pointer, "bias": pointer, "alpha": tile.dtype}
+    special |= dict.fromkeys(("a_rows", "a_steps", "b_steps", "taps", "pixels"), indices)
+    groups = (
+        types.Tuple([special.get(name, types.int64) for name in names])
+        for names in (FORMS[tile.form][1], RESULT)
+    )
+    return numba.cfunc(types.void(tile, *groups), cache=True)(_multiply)
+
+
+def micro_kernel(dtype, rows: int, vectors: int, form: str = "columns", spans: int = 1) -> int:
+    """Return the address of a micro-kernel for NumPy's type `dtype`, compiled if need be; see `Tile`."""
+    return _compiled(Tile(numba.from_dtype(dtype), simd.lanes_of(dtype), rows, vectors, form, spans)).address
