@@ -4,15 +4,23 @@
 
 There is no smoothing: a picture that becomes much smaller loses details. Weights are multiples of 1/2048 and
 sums are cut as in OpenCV's integer code for bytes, so that the values agree to the bit.
+
+A picture is given as planes, or as words, the form in which Pillow holds colours: a pixel in one uint32, red in
+its lowest byte, then green and blue. Words spare a pass over all pixels where few of them are needed.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 
 from caffetools.engine.cpu.jit import kernel
 
 _ONE = 1 << 11
+# Where a channel's byte is in an element of the picture: planes have one channel each, words blue, green, red.
+_PLANE = np.zeros(1, np.uint32)
+_WORD = np.array([16, 8, 0], np.uint32)
 
 
 def resize(chw: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -22,47 +30,98 @@ def resize(chw: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     if chw.shape[1:] == (height, width):
         return chw
-    if chw.shape[1:] == (2 * height, 2 * width):
-        return _halved(chw)
-    rows = _neighbours(chw.shape[1], height)
-    columns = _neighbours(chw.shape[2], width)
     y = np.empty((len(chw), height, width), np.uint8)
-    interpolate(np.ascontiguousarray(chw), rows, columns, y)
+    for c, plane in enumerate(np.ascontiguousarray(chw)):
+        _resize(plane, _PLANE, y[c : c + 1])
     return y
 
 
+def resize_words(words: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the picture, words of shape (H, W), as uint8 planes (3, height, width): blue, green, red."""
+    y = np.empty((3, height, width), np.uint8)
+    _resize(words, _WORD, y)
+    return y
+
+
+def _resize(x, shifts, y):
+    height, width = y.shape[1:]
+    if x.shape == (height, width):
+        split(x, shifts, y)
+    elif x.shape == (2 * height, 2 * width):
+        halve(x, shifts, y)
+    else:
+        interpolate(x, shifts, _neighbours(x.shape[0], height), _neighbours(x.shape[1], width), y)
+
+
+@lru_cache(256)  # pictures of a set tend to have few sizes
 def _neighbours(size: int, new_size: int) -> np.ndarray:
-    """Return, for each new position, the two old ones next to it and their weights: int32 (new_size, 4)."""
+    """Return, for each new position, the two old ones next to it and their weights: uint32 (4, new_size)."""
     # In float32 after the product, as OpenCV does it.
     position = ((np.arange(new_size) + 0.5) * (size / new_size) - 0.5).astype(np.float32)
     first = np.floor(position)
     distance = position - first
-    table = np.empty((new_size, 4), np.int32)
-    table[:, 0] = np.clip(first, 0, size - 1)
-    table[:, 1] = np.clip(first + 1, 0, size - 1)
-    table[:, 2] = np.rint((np.float32(1) - distance) * _ONE)
-    table[:, 3] = np.rint(distance * _ONE)
+    table = np.empty((4, new_size), np.uint32)
+    table[0] = np.clip(first, 0, size - 1)
+    table[1] = np.clip(first + 1, 0, size - 1)
+    table[2] = np.rint((np.float32(1) - distance) * _ONE)
+    table[3] = np.rint(distance * _ONE)
+    table.setflags(write=False)
     return table
 
 
-def _halved(chw):
-    """Means of two by two pixels, to which OpenCV turns at exactly half the size."""
-    x = chw.astype(np.uint16)
-    x = x[:, ::2] + x[:, 1::2]
-    return (x[:, :, ::2] + x[:, :, 1::2] + 2 >> 2).astype(np.uint8)
+@kernel
+def split(x, shifts, y):
+    """Take the channels apart."""
+    for c in range(shifts.size):
+        for h in range(x.shape[0]):
+            for w in range(x.shape[1]):
+                y[c, h, w] = x[h, w] >> shifts[c] & np.uint32(255)
 
 
 @kernel
-def interpolate(x, rows, columns, y):
+def halve(x, shifts, y):
+    """Means of two by two pixels, to which OpenCV turns at exactly half the size."""
+    for c in range(shifts.size):
+        for h in range(y.shape[1]):
+            for w in range(y.shape[2]):
+                total = np.uint32(2)
+                for i in range(2):
+                    for j in range(2):
+                        total += x[2 * h + i, 2 * w + j] >> shifts[c] & np.uint32(255)
+                y[c, h, w] = total >> np.uint32(2)
+
+
+@kernel
+def interpolate(x, shifts, rows, columns, y):
     channels, height, width = y.shape
-    for c in range(channels):
-        for h in range(height):
-            upper, lower = x[c, rows[h, 0]], x[c, rows[h, 1]]
-            upper_weight, lower_weight = rows[h, 2], rows[h, 3]
-            for w in range(width):
-                left, right = columns[w, 0], columns[w, 1]
-                left_weight, right_weight = columns[w, 2], columns[w, 3]
-                above = (upper[left] * left_weight + upper[right] * right_weight) >> 4
-                below = (lower[left] * left_weight + lower[right] * right_weight) >> 4
-                value = (above * upper_weight >> 16) + (below * lower_weight >> 16)
-                y[c, h, w] = (value + 2) >> 2
+    first, second = np.empty(width, np.uint32), np.empty(width, np.uint32)
+    above, below = np.empty((channels, width), np.uint32), np.empty((channels, width), np.uint32)
+    for h in range(height):
+        for i, mixed in ((0, above), (1, below)):
+            # Gathered first, so that all arithmetic runs over neighbours in memory, in vector instructions.
+            gather(x[rows[i, h]], columns[0], first)
+            gather(x[rows[i, h]], columns[1], second)
+            for c in range(channels):
+                mix_columns(first, second, shifts[c], columns[2], columns[3], mixed[c])
+        for c in range(channels):
+            mix_rows(above[c], below[c], rows[2, h], rows[3, h], y[c, h])
+
+
+@kernel
+def gather(x, places, y):
+    for w in range(places.size):
+        y[w] = x[places[w]]
+
+
+@kernel
+def mix_columns(first, second, shift, first_weight, second_weight, y):
+    for w in range(y.size):
+        a, b = first[w] >> shift & np.uint32(255), second[w] >> shift & np.uint32(255)
+        y[w] = a * first_weight[w] + b * second_weight[w] >> np.uint32(4)
+
+
+@kernel
+def mix_rows(above, below, upper_weight, lower_weight, y):
+    for w in range(y.size):
+        value = (above[w] * upper_weight >> np.uint32(16)) + (below[w] * lower_weight >> np.uint32(16))
+        y[w] = value + np.uint32(2) >> np.uint32(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffetools.resize import resize
+from caffetools.resize import resize, resize_words
 
 SIZES = [  # from height, width, to height, width
     (7, 9, 13, 4),
@@ -65,3 +65,14 @@ def test_same_size():
 def test_one_grey_stays_the_same(value):
     x = np.full((1, 11, 13), value, np.uint8)
     assert (resize(x, 17, 5) == value).all()
+
+
+@pytest.mark.parametrize("sizes", [*SIZES, (6, 8, 6, 8)])
+def test_words_are_planes_in_another_form(sizes):
+    x = picture(*sizes[:2])
+    words = np.zeros((*sizes[:2], 4), np.uint8)
+    words[..., 2::-1] = x.transpose(1, 2, 0)
+    words[..., 3] = 77  # Pillow leaves something there
+    np.testing.assert_array_equal(
+        resize_words(words.view("<u4")[..., 0].astype(np.uint32), *sizes[2:]), resize(x, *sizes[2:])
+    )
