@@ -8,6 +8,7 @@ import pytest
 
 from caffetools.engine.cpu.conv import ConvPlan
 from caffetools.engine.cpu.conv_lanes import LanesProduct
+from caffetools.engine.cpu.conv_weights import add_bias_gradient
 from caffetools.glog import FatalError
 from tests.engine import reference
 
@@ -125,6 +126,13 @@ def test_bias_is_optional():
     plan.backward_weights(x, dy, dw, None)
     assert_close(y, reference.conv_forward(x, w, 0 * bias, *geometry, plan.y_shape))
     assert_close(dw, reference.conv_backward_weights(x, dy, w.shape, *geometry)[0])
+
+
+def test_gradient_of_the_bias_alone():
+    _, _, _, bias, dy, _ = make("groups", np.float32)
+    db = np.full_like(bias, 2)
+    add_bias_gradient(dy, db)
+    assert_close(db, dy.astype(np.float64).sum(axis=(0, 2, 3)) + 2)
 
 
 def test_more_images_than_fit_one_group_of_padded_images(monkeypatch):

@@ -202,3 +202,20 @@ def _add_chunks(partial, chunks, groups, tiling, dw, db):
                 dw[first + m, tap] += partial[place + m]
             elif db.size > 0:
                 db[first + m] += partial[place + m]
+
+
+@parallel_kernel
+def add_bias_gradient(dy, db):
+    """db[m] += sum of dy[:, m], for those who need no gradient of the filters."""
+    images, channels = dy.shape[:2]
+    plane = dy.shape[2] * dy.shape[3]
+    flat = dy.reshape(-1)
+    for m in numba.prange(channels):
+        total = dy.dtype.type(0)
+        for n in range(images):
+            start = (n * channels + m) * plane
+            part = dy.dtype.type(0)
+            for p in range(start, start + plane):
+                part += flat[p]
+            total += part
+        db[m] += total
