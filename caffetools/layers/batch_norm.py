@@ -119,23 +119,26 @@ def batch_norm_forward(x, spatial, eps, fraction, keep, kept, mean, inv_std, mea
         # planes in the cache.
         total = 0.0
         for start in range(c * spatial, x.size, step):
+            plane = x[start : start + spatial]
             part = x.dtype.type(0)
-            for i in range(start, start + spatial):
-                part += x[i]
+            for i in range(spatial):
+                part += plane[i]
             total += part
         mu = x.dtype.type(total / count)
         total = 0.0
         for start in range(c * spatial, x.size, step):
+            plane = x[start : start + spatial]
             part = x.dtype.type(0)
-            for i in range(start, start + spatial):
-                part += (x[i] - mu) * (x[i] - mu)
+            for i in range(spatial):
+                part += (plane[i] - mu) * (plane[i] - mu)
             total += part
         factor = one / math.sqrt(x.dtype.type(total / count) + eps)
         for start in range(c * spatial, x.size, step):
+            plane, out = x[start : start + spatial], y[start : start + spatial]
             if keep:
-                kept[start : start + spatial] = x[start : start + spatial]
-            for i in range(start, start + spatial):
-                y[i] = (x[i] - mu) * factor
+                kept[start : start + spatial] = plane
+            for i in range(spatial):
+                out[i] = (plane[i] - mu) * factor
         mean[c], inv_std[c] = mu, factor
         mean_sum[c] = fraction * mean_sum[c] + mu
         var_sum[c] = fraction * var_sum[c] + x.dtype.type(total / max(1, count - 1))
@@ -150,15 +153,18 @@ def batch_norm_backward(x, dy, spatial, mean, inv_std, dx):
         mu, factor = mean[c], inv_std[c]
         total, weighted = 0.0, 0.0
         for start in range(c * spatial, x.size, step):
+            plane, grads = x[start : start + spatial], dy[start : start + spatial]
             part = x.dtype.type(0)
             weighted_part = x.dtype.type(0)
-            for i in range(start, start + spatial):
-                part += dy[i]
-                weighted_part += dy[i] * (x[i] - mu)
+            for i in range(spatial):
+                part += grads[i]
+                weighted_part += grads[i] * (plane[i] - mu)
             total += part
             weighted += weighted_part
         shift = x.dtype.type(total / count)
         slope = x.dtype.type(weighted / count) * factor * factor
         for start in range(c * spatial, x.size, step):
-            for i in range(start, start + spatial):
-                dx[i] = (dy[i] - shift - (x[i] - mu) * slope) * factor
+            plane, grads = x[start : start + spatial], dy[start : start + spatial]
+            out = dx[start : start + spatial]
+            for i in range(spatial):
+                out[i] = (grads[i] - shift - (plane[i] - mu) * slope) * factor

@@ -53,20 +53,20 @@ class BiasLayer(Layer):
 def add_bias(x, b, inner, y):
     for row in numba.prange(x.size // inner):
         shift = b[row % b.size]
-        for i in range(row * inner, (row + 1) * inner):
-            y[i] = x[i] + shift
+        source, out = x[row * inner : (row + 1) * inner], y[row * inner : (row + 1) * inner]
+        for i in range(inner):
+            out[i] = source[i] + shift
 
 
 @parallel_kernel
 def sum_spans(dy, inner, db):
     """Sum dy, seen as (outer, db.size, inner), over all but its middle axis."""
-    outer = dy.size // (db.size * inner)
     for d in numba.prange(db.size):
         total = dy.dtype.type(0)
-        for n in range(outer):
-            start = (n * db.size + d) * inner
+        for start in range(d * inner, dy.size, db.size * inner):
+            grads = dy[start : start + inner]
             part = dy.dtype.type(0)
-            for i in range(start, start + inner):
-                part += dy[i]
+            for i in range(inner):
+                part += grads[i]
             total += part
         db[d] = total

@@ -20,11 +20,11 @@ from math import prod
 
 import numpy as np
 
-from caffetools.engine.cpu import conv_weights
 from caffetools.engine.cpu.conv import ConvPlan
 from caffetools.engine.cpu.conv_nd import NdConvPlan
 from caffetools.glog import check_eq, check_gt, fatal
 from caffetools.layer import Layer
+from caffetools.layers.bias import sum_spans
 from caffetools.spatial import read_window
 
 
@@ -142,4 +142,7 @@ class ConvolutionLayer(Layer):
             self.add_bias_gradient(dy, db)
 
     def add_bias_gradient(self, dy: np.ndarray, db: np.ndarray) -> None:
-        conv_weights.add_bias_gradient(dy.reshape(*dy.shape[:2], 1, -1), db)
+        """Add the sums of dy over items and pixels to db."""
+        sums = np.empty_like(db)
+        sum_spans(dy.reshape(-1), prod(dy.shape[2:]), sums)
+        db += sums

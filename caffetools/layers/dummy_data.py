@@ -64,9 +64,12 @@ class DummyDataLayer(Layer):
         )
 
     def _fill(self, top, constant):
-        random = np.random.Generator(np.random.Philox(key=mix(self.key, self.passes)))
-        for blob, how in zip(top, self.fillers, strict=True):
-            if (how.type == "constant") == constant:
+        wanted = [
+            pair for pair in zip(top, self.fillers, strict=True) if (pair[1].type == "constant") == constant
+        ]
+        if wanted:
+            random = np.random.Generator(np.random.Philox(key=mix(self.key, self.passes)))
+            for blob, how in wanted:
                 filler.fill(how, blob.data, random)
 
     def reshape(self, bottom, top):

@@ -197,14 +197,12 @@ def copy_padded(x, top, left, tall, wide, out):
         line = out[row * wide : (row + 1) * wide]
         line[:] = LOWEST
         if 0 <= top + row < height:
-            for i in range(begin, end):
-                line[i] = x[top + row, i - left]
+            line[begin:end] = x[top + row, begin - left : end - left]
 
 
 @kernel
 def largest_of_windows(count, steps, values, offsets):
-    """Let every element become the largest of the window that begins at it; return which half holds the
-    result.
+    """Let every element become the largest of the window that begins at it; return the half where it is.
 
     A window of 2n elements is the larger of two windows of n: `steps` holds (distance in the scratch memory,
     distance in the plane) of each pair, along the rows first, so that of equal values the first in the plane
@@ -260,8 +258,9 @@ def average_pool(x, window, y):
             first, last = max(left, 0), min(left + kw, width)
             total = x.dtype.type(0)
             for h in range(max(top, 0), min(top + kh, height)):
-                for w in range(first, last):
-                    total += x[plane, np.uintp(h), np.uintp(w)]
+                line = x[plane, h, first:last]
+                for i in range(line.size):
+                    total += line[i]
             y[plane, row, column] = total / x.dtype.type(max(1, tall * (min(left + kw, width + pw) - left)))
 
 
@@ -281,8 +280,9 @@ def average_pool_backward(dy, window, dx):
                 area = max(1, tall * (min(left + kw, width + pw) - left))
                 share = dy[plane, row, column] / dx.dtype.type(area)
                 for h in range(max(top, 0), min(top + kh, height)):
-                    for w in range(first, last):
-                        dx[plane, np.uintp(h), np.uintp(w)] += share
+                    line = dx[plane, h, first:last]
+                    for i in range(line.size):
+                        line[i] += share
 
 
 @parallel_kernel

@@ -90,30 +90,32 @@ def scale_forward(x, s, b, inner, keep, kept, y):
     for row in numba.prange(x.size // inner):
         factor, shift = s[row % s.size], b[row % s.size]
         first, last = row * inner, (row + 1) * inner
+        source, out = x[first:last], y[first:last]
         if keep:
-            kept[first:last] = x[first:last]
-        for i in range(first, last):
-            y[i] = x[i] * factor + shift
+            kept[first:last] = source
+        for i in range(inner):
+            out[i] = source[i] * factor + shift
 
 
 @parallel_kernel
 def scale_backward(x, dy, s, inner, wanted, dx, ds, db):
     """Write the sums over all but the middle axis to ds and db, and dy s to dx if it is wanted."""
-    outer = x.size // (s.size * inner)
     for d in numba.prange(s.size):
+        factor = s[d]
         scale_total = x.dtype.type(0)
         bias_total = x.dtype.type(0)
-        for n in range(outer):
-            first = (n * s.size + d) * inner
+        for start in range(d * inner, x.size, s.size * inner):
+            source, grads = x[start : start + inner], dy[start : start + inner]
             scale_part = x.dtype.type(0)
             bias_part = x.dtype.type(0)
-            for i in range(first, first + inner):
-                scale_part += dy[i] * x[i]
-                bias_part += dy[i]
+            for i in range(inner):
+                scale_part += grads[i] * source[i]
+                bias_part += grads[i]
             scale_total += scale_part
             bias_total += bias_part
             if wanted:
-                for i in range(first, first + inner):
-                    dx[i] = dy[i] * s[d]
+                out = dx[start : start + inner]
+                for i in range(inner):
+                    out[i] = grads[i] * factor
         ds[d] = scale_total
         db[d] = bias_total

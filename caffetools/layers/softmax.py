@@ -11,7 +11,7 @@ import math
 
 import numba
 
-from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.layer import Layer
 
 
@@ -36,21 +36,29 @@ class SoftmaxLayer(Layer):
 
 @parallel_kernel
 def softmax_forward(x, classes, inner, y):
-    one = x.dtype.type(1)
     step = classes * inner
     for item in numba.prange(x.size // classes):
         first = item // inner * step + item % inner
-        largest = x[first]
-        for i in range(first, first + step, inner):
-            largest = max(largest, x[i])
-        total = x.dtype.type(0)
-        for i in range(first, first + step, inner):
-            e = math.exp(x[i] - largest)
-            y[i] = e
-            total += e
-        factor = one / total
-        for i in range(first, first + step, inner):
-            y[i] *= factor
+        last = first + step - inner + 1
+        # Without a stride the compiler can work on many classes at once.
+        if inner == 1:
+            normalise(x[first:last], y[first:last])
+        else:
+            normalise(x[first:last:inner], y[first:last:inner])
+
+
+@kernel
+def normalise(x, y):
+    largest = x[0]
+    for i in range(x.size):
+        largest = max(largest, x[i])
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        y[i] = math.exp(x[i] - largest)
+        total += y[i]
+    factor = x.dtype.type(1) / total
+    for i in range(x.size):
+        y[i] *= factor
 
 
 @parallel_kernel
@@ -58,8 +66,17 @@ def softmax_backward(y, dy, classes, inner, dx):
     step = classes * inner
     for item in numba.prange(y.size // classes):
         first = item // inner * step + item % inner
-        dot = y.dtype.type(0)
-        for i in range(first, first + step, inner):
-            dot += dy[i] * y[i]
-        for i in range(first, first + step, inner):
-            dx[i] = (dy[i] - dot) * y[i]
+        last = first + step - inner + 1
+        if inner == 1:
+            project(y[first:last], dy[first:last], dx[first:last])
+        else:
+            project(y[first:last:inner], dy[first:last:inner], dx[first:last:inner])
+
+
+@kernel
+def project(y, dy, dx):
+    dot = y.dtype.type(0)
+    for i in range(y.size):
+        dot += dy[i] * y[i]
+    for i in range(y.size):
+        dx[i] = (dy[i] - dot) * y[i]
