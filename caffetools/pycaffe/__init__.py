@@ -15,6 +15,7 @@ which the original ended the process, is an exception here: FatalError, which is
 from caffetools.glog import FatalError
 from caffetools.layers import known_types as layer_type_list
 from caffetools.proto.caffe_pb2 import TEST, TRAIN
+from caffetools.pycaffe import io
 from caffetools.pycaffe.logging import init_log, log
 from caffetools.pycaffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffetools.pycaffe.net import Net
@@ -47,6 +48,7 @@ __all__ = [
     "SGDSolver",
     "get_solver",
     "init_log",
+    "io",
     "layer_type_list",
     "log",
     "set_device",

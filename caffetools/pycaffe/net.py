@@ -15,7 +15,7 @@ from caffetools.glog import fatal, warning
 from caffetools.layer import Context
 from caffetools.layers.memory_data import MemoryDataLayer
 from caffetools.net import weights as weights_io
-from caffetools.pycaffe import layers
+from caffetools.pycaffe import layer_view
 from caffetools.pycaffe.batches import Collector, batches, length_of, need_arrays
 from caffetools.pycaffe.mode import random_source
 from caffetools.views import Blob, BlobVec
@@ -69,7 +69,7 @@ class Net:
         self._blob_names: list[str] = net.blob_names
         self.inputs: list[str] = net.inputs
         self.outputs: list[str] = net.outputs
-        self.layers = [layers.view(layer) for layer in net.layers]
+        self.layers = [layer_view.view(layer) for layer in net.layers]
         self.blobs: OrderedDict[str, Blob] = OrderedDict(
             (name, Blob(blob)) for name, blob in zip(net.blob_names, net.blob_list, strict=True)
         )
