@@ -54,10 +54,22 @@ class Blob:
         shape = tuple(shape)
         if shape == self.shape:
             return
-        check(len(shape) <= MAX_AXES, "shape.size() <= kMaxBlobAxes", f"a blob has at most {MAX_AXES} axes, not {len(shape)}")
-        check(all(size >= 0 for size in shape), "shape[i] >= 0", f"a blob cannot have the shape {shape_text(shape)}")
+        check(
+            len(shape) <= MAX_AXES,
+            "shape.size() <= kMaxBlobAxes",
+            f"a blob has at most {MAX_AXES} axes, not {len(shape)}",
+        )
+        check(
+            all(size >= 0 for size in shape),
+            "shape[i] >= 0",
+            f"a blob cannot have the shape {shape_text(shape)}",
+        )
         count = prod(shape)
-        check(count <= INT_MAX, "shape[i] <= INT_MAX / count_", f"blob size exceeds INT_MAX: {shape_text(shape)}")
+        check(
+            count <= INT_MAX,
+            "shape[i] <= INT_MAX / count_",
+            f"blob size exceeds INT_MAX: {shape_text(shape)}",
+        )
         self.shape = shape
         self.count = count
         self._data_views = self._diff_views = None

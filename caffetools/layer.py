@@ -1,7 +1,7 @@
 """The base of all layers: what a net asks of one, and what it may rely on.
 
-A net calls, in this order: `check_blob_counts`, `setup` once, `reshape` after it and whenever a bottom changed its shape,
-then `forward` and `backward`. A layer reads its parameters from the prototxt in `setup` and keeps them as typed values.
+A net calls, in this order: `check_blob_counts`, `setup` once, `reshape` after it and whenever a bottom changed its
+shape, then `forward` and `backward`. A layer reads its parameters from the prototxt in `setup` and keeps them as typed values.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class Layer:
     """One layer of a net.
 
     Subclasses say how many blobs they take and give (`exact_`, `min_`, `max_` bottoms and tops; None means free) and
-    implement `reshape`, `forward` and `backward`. `blobs` holds the learnable parameters; `param_propagate_down[i]` says
-    whether the gradient of parameter i is wanted. Gradients of parameters are ADDED to their diffs, those of bottoms overwrite.
+    implement `reshape`, `forward` and `backward`. `blobs` holds the learnable parameters; `param_propagate_down[i]`
+    says whether the gradient of parameter i is wanted. Gradients of parameters are ADDED to their diffs, those of
+    bottoms overwrite.
     """
 
     exact_bottoms: int | None = None
@@ -122,16 +123,57 @@ class Layer:
         """Refuse a wrong number of bottoms or tops, in the original's words."""
         kind, b, t = self.type, len(bottom), len(top)
         rules = (
-            (self.exact_bottoms, check_eq, b, "ExactNumBottomBlobs() == bottom.size()", "takes {} bottom blob(s) as input."),
-            (self.min_bottoms, check_le, b, "MinBottomBlobs() <= bottom.size()", "takes at least {} bottom blob(s) as input."),
-            (self.max_bottoms, check_ge, b, "MaxBottomBlobs() >= bottom.size()", "takes at most {} bottom blob(s) as input."),
-            (self.exact_tops, check_eq, t, "ExactNumTopBlobs() == top.size()", "produces {} top blob(s) as output."),
-            (self.min_tops, check_le, t, "MinTopBlobs() <= top.size()", "produces at least {} top blob(s) as output."),
-            (self.max_tops, check_ge, t, "MaxTopBlobs() >= top.size()", "produces at most {} top blob(s) as output."),
+            (
+                self.exact_bottoms,
+                check_eq,
+                b,
+                "ExactNumBottomBlobs() == bottom.size()",
+                "takes {} bottom blob(s) as input.",
+            ),
+            (
+                self.min_bottoms,
+                check_le,
+                b,
+                "MinBottomBlobs() <= bottom.size()",
+                "takes at least {} bottom blob(s) as input.",
+            ),
+            (
+                self.max_bottoms,
+                check_ge,
+                b,
+                "MaxBottomBlobs() >= bottom.size()",
+                "takes at most {} bottom blob(s) as input.",
+            ),
+            (
+                self.exact_tops,
+                check_eq,
+                t,
+                "ExactNumTopBlobs() == top.size()",
+                "produces {} top blob(s) as output.",
+            ),
+            (
+                self.min_tops,
+                check_le,
+                t,
+                "MinTopBlobs() <= top.size()",
+                "produces at least {} top blob(s) as output.",
+            ),
+            (
+                self.max_tops,
+                check_ge,
+                t,
+                "MaxTopBlobs() >= top.size()",
+                "produces at most {} top blob(s) as output.",
+            ),
         )
         for bound, rule, count, expression, words in rules:
             if bound is not None:
-                rule(bound, count, expression, f"{kind} Layer {words.format(bound)} (layer '{self.name}' has {count})")
+                rule(
+                    bound,
+                    count,
+                    expression,
+                    f"{kind} Layer {words.format(bound)} (layer '{self.name}' has {count})",
+                )
         if self.equal_bottoms_tops:
             words = f"{kind} Layer produces one top blob as output for each bottom blob input. (layer '{self.name}')"
             check(b == t, f"bottom.size() == top.size() ({b} vs. {t})", words)
@@ -159,4 +201,8 @@ class LossLayer(Layer):
 
     def refuse_label_gradient(self, propagate_down):
         if propagate_down[1]:
-            check(False, "!propagate_down[1]", f"{self.type} Layer cannot backpropagate to label inputs. (layer '{self.name}')")
+            check(
+                False,
+                "!propagate_down[1]",
+                f"{self.type} Layer cannot backpropagate to label inputs. (layer '{self.name}')",
+            )

@@ -36,7 +36,7 @@ def log_lines(text: str) -> list[str]:
     lines = []
     for line in text.splitlines():
         match = PREFIX.match(line)
-        body = f"{match[1]} {line[match.end():]}" if match else line
+        body = f"{match[1]} {line[match.end() :]}" if match else line
         if (match and body[2:] in PASSING) or body in ABORT or body.startswith("compiling kernels"):
             continue
         lines.append(MILLISECONDS.sub("T ms.", SPEED.sub(r"(R iter/s, Ts/\1 iters)", body)).rstrip())
@@ -48,7 +48,9 @@ def split_numbers(line: str) -> tuple[str, list[float]]:
     return NUMBER.sub("#", line), [float(n) for n in NUMBER.findall(line)]
 
 
-def run_tool(tool: str, *arguments: str, cwd: Path, check: bool = False, **kwargs) -> subprocess.CompletedProcess:
+def run_tool(
+    tool: str, *arguments: str, cwd: Path, check: bool = False, **kwargs
+) -> subprocess.CompletedProcess:
     """Run one of our commands as a process of its own, as a user would, and return its result."""
     return subprocess.run(
         [sys.executable, "-m", f"caffetools.cli.{tool}", *arguments],

@@ -1,9 +1,9 @@
 """The net: runs its layers forward and backward.
 
-    param = upgrade.read_net_text("train_test.prototxt")
-    net = load_net(param, TRAIN, Context(...))
-    loss = net.forward()
-    net.backward()
+param = upgrade.read_net_text("train_test.prototxt")
+net = load_net(param, TRAIN, Context(...))
+loss = net.forward()
+net.backward()
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Net:
     Parameters (owners only; a shared parameter counts once) are `params`, in layer order; `param_data` and `param_diff`
     are the flat buffers that hold all of them, `param_offsets[i]` says where parameter i starts.
 
-    Functions in `before_forward`, `after_forward`, `before_backward` and `after_backward` are called with the index of each
-    layer that a pass comes to.
+    Functions in `before_forward`, `after_forward`, `before_backward` and `after_backward` are called with the index of
+    each     layer that a pass comes to.
     """
 
     def __init__(self, param: caffe_pb2.NetParameter, context: Context):
@@ -90,7 +90,8 @@ class Net:
         self.layer_index = {name: i for i, name in reversed(list(enumerate(self.layer_names)))}
         self.layer_by_name = {name: self.layers[i] for name, i in self.layer_index.items()}
         self._losses = [
-            [(wiring.blobs[i], wiring.loss_weights[i]) for i in ids if wiring.loss_weights[i]] for ids in wiring.top_ids
+            [(wiring.blobs[i], wiring.loss_weights[i]) for i in ids if wiring.loss_weights[i]]
+            for ids in wiring.top_ids
         ]
         self._shapes: list[list[tuple]] = [[] for _ in self.layers]
         self.before_forward: list[Callable[[int], None]] = []

@@ -1,6 +1,7 @@
 """Weights into a net and out of it: by layer name, from another net, a caffemodel or an HDF5 file.
 
-Source layers without a namesake are ignored with a line in the log; the namesake's blobs must agree in number and shape.
+Source layers without a namesake are ignored with a line in the log; the namesake's blobs must agree in number and
+shape.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ def share_from(net, other) -> None:
         for i, (mine, theirs) in enumerate(zip(target.blobs, source.blobs, strict=True)):
             if mine.shape != theirs.shape:
                 fatal(
-                    f"Check failed: target_blobs[j]->shape() == source_blob->shape() Cannot share param {i} weights from "
-                    f"layer '{source.name}'; shape mismatch.  Source param shape is {theirs.shape_string}; "
+                    f"Check failed: target_blobs[j]->shape() == source_blob->shape() Cannot share param {i} weights "
+                    f"from layer '{source.name}'; shape mismatch.  Source param shape is {theirs.shape_string}; "
                     f"target param shape is {mine.shape_string}"
                 )
             mine.share_data(theirs)
 
 
 def copy_from(net, path: str) -> None:
-    """Copy weights from a file: HDF5 where the name ends in `.h5`, a binary NetParameter (also an old one) otherwise."""
+    """Copy weights from a file: HDF5 where the name ends in `.h5`, a binary NetParameter, new or old, otherwise."""
     if str(path).endswith(".h5"):
         copy_from_hdf5(net, path)
     else:
@@ -72,8 +73,11 @@ def copy_from_hdf5(net, path: str) -> None:
             info(f"Ignoring source layer {name}")
             continue
         layer_index = net.layer_index[name]
-        check(max(arrays, default=-1) < len(target.blobs), "num_source_params <= target_blobs.size()",
-              f"Incompatible number of blobs for layer {name}")
+        check(
+            max(arrays, default=-1) < len(target.blobs),
+            "num_source_params <= target_blobs.size()",
+            f"Incompatible number of blobs for layer {name}",
+        )
         for i, mine in enumerate(target.blobs):
             if i in arrays:
                 if arrays[i].shape != mine.shape:
@@ -115,17 +119,24 @@ def load_list(net, names: Iterable[str]) -> None:
 
 
 def _copy(blob, array, name):
-    check_eq(array.size, blob.count, "count_ == proto.data_size()", f"the data of layer '{name}' is incomplete")
+    check_eq(
+        array.size, blob.count, "count_ == proto.data_size()", f"the data of layer '{name}' is incomplete"
+    )
     blob.data[...] = array.reshape(blob.shape)
 
 
 def _check_count(name, target, source):
-    check_eq(target, source, "target_blobs.size() == source_layer.blobs_size()", f"Incompatible number of blobs for layer {name}")
+    check_eq(
+        target,
+        source,
+        "target_blobs.size() == source_layer.blobs_size()",
+        f"Incompatible number of blobs for layer {name}",
+    )
 
 
 def _refuse_shape(name, index, shape, mine):
     fatal(
         f"Cannot copy param {index} weights from layer '{name}'; shape mismatch.  Source param shape is "
-        f"{shape_text(shape)}; target param shape is {mine.shape_string}. To learn this layer's parameters from scratch "
-        "rather than copying from a saved net, rename the layer."
+        f"{shape_text(shape)}; target param shape is {mine.shape_string}. To learn this layer's parameters from "
+        "scratch rather than copying from a saved net, rename the layer."
     )

@@ -183,7 +183,10 @@ class _Builder:
         wiring, specs = self.wiring, layer.param.param
         count = len(layer.blobs)
         check_le(
-            len(specs), count, "param_size <= num_param_blobs", f"Too many params specified for layer {layer.name}"
+            len(specs),
+            count,
+            "param_size <= num_param_blobs",
+            f"Too many params specified for layer {layer.name}",
         )
         wiring.param_ids.append([])
         layer.param_propagate_down = []
@@ -220,14 +223,20 @@ class _Builder:
 
     def _check_sharing(self, layer, i, spec, owner):
         owner_layer = self.wiring.layers[owner.layer]
-        info(f"Sharing parameters '{spec.name}' owned by layer '{owner_layer.name}', param index {owner.index}")
+        info(
+            f"Sharing parameters '{spec.name}' owned by layer '{owner_layer.name}', param index {owner.index}"
+        )
         mine, theirs = layer.blobs[i], owner_layer.blobs[owner.index]
         permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
         if (mine.count == theirs.count) if permissive else (mine.shape == theirs.shape):
             return
-        what, expression = ("count", "this_blob->count() == owner_blob->count()") if permissive else (
-            "shape",
-            "this_blob->shape() == owner_blob->shape()",
+        what, expression = (
+            ("count", "this_blob->count() == owner_blob->count()")
+            if permissive
+            else (
+                "shape",
+                "this_blob->shape() == owner_blob->shape()",
+            )
         )
         check(
             False,
@@ -253,7 +262,11 @@ class _Builder:
             if not contributes:
                 needs[index] = False
             name = wiring.layers[index].name
-            info(f"{name} needs backward computation." if needs[index] else f"{name} does not need backward computation.")
+            info(
+                f"{name} needs backward computation."
+                if needs[index]
+                else f"{name} does not need backward computation."
+            )
             for i, blob_id in enumerate(bottoms):
                 if contributes:
                     under_loss.add(blob_id)

@@ -29,5 +29,7 @@ def first_culprit(net: Net) -> str:
                 return f"parameter {j} of layer '{layer.name}' ({layer.type}): {describe(blob.flat_data)}"
         for name, blob in zip(net.top_names[i], net.tops[i], strict=True):
             if not np.isfinite(blob.data).all():
-                return f"blob '{name}' made by layer '{layer.name}' ({layer.type}): {describe(blob.flat_data)}"
+                return (
+                    f"blob '{name}' made by layer '{layer.name}' ({layer.type}): {describe(blob.flat_data)}"
+                )
     return "every blob is finite, only the sum of the losses is not"

@@ -66,7 +66,11 @@ def test_nets(param: caffe_pb2.SolverParameter, context: Context) -> list[Net]:
 
 def _test_net_count(param, explicit):
     generic = param.HasField("net") + param.HasField("net_param")
-    check(generic <= 1, f"num_generic_nets <= 1 ({generic} vs. 1)", "Both net_param and net_file may not be specified.")
+    check(
+        generic <= 1,
+        f"num_generic_nets <= 1 ({generic} vs. 1)",
+        "Both net_param and net_file may not be specified.",
+    )
     words = "test_iter must be specified for each test network."
     if generic:
         check_ge(len(param.test_iter), explicit, "param_.test_iter_size()", words)

@@ -1,12 +1,12 @@
 """Learning-rate policies: the rate of iteration `it`, in float32 as the original computes it.
 
-    fixed      base_lr
-    step       base_lr * gamma ^ current_step, which is floor(it / stepsize)
-    exp        base_lr * gamma ^ it
-    inv        base_lr * (1 + gamma * it) ^ -power
-    multistep  base_lr * gamma ^ current_step, which rises where it reaches stepvalue[current_step]
-    poly       base_lr * (1 - it / max_iter) ^ power
-    sigmoid    base_lr / (1 + exp(-gamma * (it - stepsize)))
+fixed      base_lr
+step       base_lr * gamma ^ current_step, which is floor(it / stepsize)
+exp        base_lr * gamma ^ it
+inv        base_lr * (1 + gamma * it) ^ -power
+multistep  base_lr * gamma ^ current_step, which rises where it reaches stepvalue[current_step]
+poly       base_lr * (1 - it / max_iter) ^ power
+sigmoid    base_lr / (1 + exp(-gamma * (it - stepsize)))
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ POLICIES: dict[str, Policy] = {
 def check_policy(param: caffe_pb2.SolverParameter) -> None:
     """Refuse an unknown policy before the first iteration; the original said so only at the first update."""
     if param.lr_policy not in POLICIES:
-        fatal(f"Unknown learning rate policy: {param.lr_policy} (known policies: {', '.join(sorted(POLICIES))})")
+        fatal(
+            f"Unknown learning rate policy: {param.lr_policy} (known policies: {', '.join(sorted(POLICIES))})"
+        )
 
 
 def advance_step(param: caffe_pb2.SolverParameter, it: int, step: int) -> int:

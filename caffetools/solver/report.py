@@ -48,7 +48,13 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                initial=start, total=end, unit="it", file=sys.stderr, dynamic_ncols=True, leave=False, smoothing=0.1
+                initial=start,
+                total=end,
+                unit="it",
+                file=sys.stderr,
+                dynamic_ncols=True,
+                leave=False,
+                smoothing=0.1,
             )
             glog.set_stderr_hook(lambda: tqdm.external_write_mode(file=sys.stderr))
 

@@ -7,7 +7,8 @@ With the gradient g after scaling and decay, the local rate a = rate * lr_mult, 
     AdaGrad   h = h + g^2                                            u = a g / (sqrt(h) + delta)
     RMSProp   h = d h + (1 - d) g^2                                  u = a g / (sqrt(h) + delta)
     AdaDelta  h1 = m h1 + (1 - m) g^2,  v = g sqrt((h2 + delta) / (h1 + delta)),  h2 = m h2 + (1 - m) v^2,  u = a v
-    Adam      h1 = b1 h1 + (1 - b1) g,  h2 = b2 h2 + (1 - b2) g^2    u = a sqrt(1 - b2^t) / (1 - b1^t) h1 / (sqrt(h2) + delta)
+    Adam      h1 = b1 h1 + (1 - b1) g,  h2 = b2 h2 + (1 - b2) g^2    u = a c h1 / (sqrt(h2) + delta)
+              with c = sqrt(1 - b2^t) / (1 - b1^t) in step t = 1, 2, ...
 
 The rate is part of the SGD and Nesterov history, so a falling rate does not rescale past steps (as in the original).
 After the pass the diffs hold u, as in the original, whose snapshots with `snapshot_diff` show them.

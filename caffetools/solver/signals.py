@@ -28,7 +28,9 @@ class SignalWatch:
     """
 
     def __init__(self, effects: dict[str, str]):
-        self.effects = {getattr(signal, name): effect for name, effect in effects.items() if hasattr(signal, name)}
+        self.effects = {
+            getattr(signal, name): effect for name, effect in effects.items() if hasattr(signal, name)
+        }
         self._pending: set[int] = set()
         self._previous: dict[int, object] = {}
 

@@ -1,8 +1,8 @@
 """Snapshots: the weights, the solver's state and a small side file, each written beside its name and renamed.
 
 `P_iter_N.caffemodel` and `P_iter_N.solverstate` (HDF5: with `.h5` added) are the original's formats. The side file
-`P_iter_N.resume.json` keeps what the original forgot: the data cursors, the random state and the window of losses, so that
-a resumed run gives the numbers of an uninterrupted one. The solverstate comes last: where it exists, all three do.
+`P_iter_N.resume.json` keeps what the original forgot: the data cursors, the random state and the window of losses, so
+that a resumed run gives the numbers of an uninterrupted one. The solverstate comes last: where it exists, all three do.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ def write(solver) -> str:
     in_hdf5 = param.snapshot_format == caffe_pb2.SolverParameter.HDF5
     suffix, kind = (".h5", "HDF5 file") if in_hdf5 else ("", "binary proto file")
     model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
-    # All three are complete on disk before the first is renamed; leaving the block renames them from the last to the first.
-    with files.atomic_path(state) as new_state, files.atomic_path(side_file(state)) as new_side, files.atomic_path(
-        model
-    ) as new_model:
+    # All three are complete on disk before the first is renamed; leaving the block renames them, the last one first.
+    with (
+        files.atomic_path(state) as new_state,
+        files.atomic_path(side_file(state)) as new_side,
+        files.atomic_path(model) as new_model,
+    ):
         info(f"Snapshotting to {kind} {model}")
         if in_hdf5:
             weights.write_hdf5(solver.net, new_model, param.snapshot_diff)
@@ -65,8 +67,8 @@ def restore(solver, path: str) -> None:
         fatal(f"Check failed: fd != -1 (-1 vs. -1) File not found: {path}")
     if ".caffemodel" in Path(path).name:
         fatal(
-            f"{path} holds weights, not the state of a solver: give its .solverstate to --snapshot to resume, or this file "
-            "to --weights to start from these weights"
+            f"{path} holds weights, not the state of a solver: give its .solverstate to --snapshot to resume, or this "
+            "file to --weights to start from these weights"
         )
     if path.endswith(".h5"):
         solver.iter, learned_net, solver.current_step, history = hdf5.read_state(path)
@@ -85,7 +87,9 @@ def restore(solver, path: str) -> None:
     info("SGDSolver: restoring history")
     for i, (mine, theirs) in enumerate(zip(solver.history, history, strict=True)):
         if mine.size != theirs.size:
-            fatal(f"History blob {i} of {path} has {theirs.size} values, this net needs {mine.size}: it is of another net")
+            fatal(
+                f"History blob {i} of {path} has {theirs.size} values, this net needs {mine.size}: it is of another net"
+            )
         mine[...] = theirs.reshape(mine.shape)
     _restore_side_file(solver, side_file(path))
 
@@ -130,11 +134,15 @@ def _restore_side_file(solver, path):
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         if data["version"] != RESUME_VERSION or data["iter"] != solver.iter:
-            warning(f"{path} belongs to another snapshot or version: resuming without it, data starts from the beginning")
+            warning(
+                f"{path} belongs to another snapshot or version: resuming without it, data starts from the beginning"
+            )
             return
         solver.random.seed, solver.random.count = data["random"]["seed"], data["random"]["count"]
         solver.resume_losses(data["losses"])
-        for net, states in zip([solver.net, *solver.test_nets], [data["train_net"], *data["test_nets"]], strict=False):
+        for net, states in zip(
+            [solver.net, *solver.test_nets], [data["train_net"], *data["test_nets"]], strict=False
+        ):
             for layer in net.layers:
                 if layer.name in states and layer.get_state() is not None:
                     layer.set_state(states[layer.name])

@@ -12,10 +12,10 @@ from math import isfinite
 
 import numpy as np
 
-from caffetools.glog import check_ge, fatal, info
-from caffetools.layer import Context
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.formats import prototxt
+from caffetools.glog import check_ge, fatal, info
+from caffetools.layer import Context
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
 from caffetools.solver import finite, nets, report, signals, snapshot
@@ -32,8 +32,8 @@ class Solver:
     rank, ranks: this process among those that train together. random: where a file without `random_seed` takes its
     random numbers from; the system's entropy by default.
 
-    `net` is the net that learns, `test_nets` share its weights; `history` holds the update rule's state as arrays of the
-    parameters' shapes, in the order that snapshot files use; `iter` counts finished steps.
+    `net` is the net that learns, `test_nets` share its weights; `history` holds the update rule's state as arrays of
+    the parameters' shapes, in the order that snapshot files use; `iter` counts finished steps.
     """
 
     def __init__(
@@ -147,7 +147,11 @@ class Solver:
     def _one_step(self, display_line):
         param, net = self.param, self.net
         net.clear_param_diffs()
-        if param.test_interval and self.iter % param.test_interval == 0 and (self.iter or param.test_initialization):
+        if (
+            param.test_interval
+            and self.iter % param.test_interval == 0
+            and (self.iter or param.test_initialization)
+        ):
             self.test_all()
             if self._stopping:
                 return
@@ -176,8 +180,8 @@ class Solver:
     def _refuse_loss(self, loss):
         last = f"The last snapshot, {self._last_snapshot}, is untouched. " if self._last_snapshot else ""
         fatal(
-            f"Iteration {self.iter}: the loss is {loss:g}. The first that is not finite is {finite.first_culprit(self.net)}. "
-            f"{last}A lower base_lr or clip_gradients often helps; stop_on_nan: false in the solver file trains on."
+            f"Iteration {self.iter}: the loss is {loss:g}. The first that is not finite is "
+            f"{finite.first_culprit(self.net)}. {last}A lower base_lr or clip_gradients often helps; stop_on_nan: false in the solver file trains on."
         )
 
     def _note_loss(self, loss):
@@ -224,7 +228,9 @@ class Solver:
         if norm <= limit:
             return 1.0
         scale = limit / norm
-        info(f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}")
+        info(
+            f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}"
+        )
         return scale
 
     def test_all(self) -> None:
@@ -249,16 +255,20 @@ class Solver:
                 break
             loss += net.forward()
             values = net.output_values()
-            sums = [value for _, value, _ in values] if sums is None else [
-                total + value for total, (_, value, _) in zip(sums, values, strict=True)
-            ]
+            sums = (
+                [value for _, value, _ in values]
+                if sums is None
+                else [total + value for total, (_, value, _) in zip(sums, values, strict=True)]
+            )
         if self._stopping:
             info("Test interrupted.")
             return
         if self.param.test_compute_loss:
             info(f"Test loss: {loss / batches:g}")
         if sums is not None:
-            means = [(name, total / batches, weight) for total, (name, _, weight) in zip(sums, values, strict=True)]
+            means = [
+                (name, total / batches, weight) for total, (name, _, weight) in zip(sums, values, strict=True)
+            ]
             report.output_lines("Test", means)
 
     def close(self) -> None:
@@ -271,7 +281,9 @@ def _rule(param):
     if param.type not in RULES:
         fatal(f"Unknown solver type: {param.type} (known types: {', '.join(sorted(RULES))})")
     if param.regularization_type not in REGULARIZATIONS:
-        fatal(f"Unknown regularization type: {param.regularization_type} (known types: {', '.join(REGULARIZATIONS)})")
+        fatal(
+            f"Unknown regularization type: {param.regularization_type} (known types: {', '.join(REGULARIZATIONS)})"
+        )
     rule = RULES[param.type]
     rule.check(param)
     return rule

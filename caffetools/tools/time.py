@@ -12,7 +12,9 @@ from caffetools.tools import engines
 PHASES = {"": TRAIN, "TRAIN": TRAIN, "TEST": TEST}
 
 
-def time(model: str, iterations: int = 50, phase: str = "", gpu: str = "", level: int = 0, stage: str = "") -> None:
+def time(
+    model: str, iterations: int = 50, phase: str = "", gpu: str = "", level: int = 0, stage: str = ""
+) -> None:
     """Time the layers of a net and log the means in milliseconds.
 
     model: the net's prototxt; its weights are drawn by the fillers. Every layer's backward is called, even

@@ -21,8 +21,8 @@ def train(
 ) -> Solver:
     """Train the net of the solver file `solver` and return its solver.
 
-    weights: comma list of files to start from. snapshot: a solverstate to resume. level, stage (a comma list): the state
-    of the training net. The effects say what the signals do: stop, snapshot or none.
+    weights: comma list of files to start from. snapshot: a solverstate to resume. level, stage (a comma list): the
+    state of the training net. The effects say what the signals do: stop, snapshot or none.
     """
     check_gt(len(solver), 0, "FLAGS_solver.size() > 0", "Need a solver definition to train.")
     check(

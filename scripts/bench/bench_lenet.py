@@ -123,12 +123,16 @@ def main() -> None:
     for _ in range(args.rounds):
         for name, side in sides.items():
             times[name].append(milliseconds(side, args.steps))
-    print(f"LeNet training step, batch {args.batch}, {args.threads} threads, {args.rounds} rounds of {args.steps} steps")
+    print(
+        f"LeNet training step, batch {args.batch}, {args.threads} threads, {args.rounds} rounds of {args.steps} steps"
+    )
     for name, values in times.items():
         print(f"{name:>20}: median {statistics.median(values):6.2f} ms, minimum {min(values):6.2f} ms")
     if len(times) == 2:
         mine, other = times.values()
-        print(f"PyTorch time / our time: {statistics.median(b / a for a, b in zip(mine, other, strict=True)):.2f}")
+        print(
+            f"PyTorch time / our time: {statistics.median(b / a for a, b in zip(mine, other, strict=True)):.2f}"
+        )
     if args.layers:
         layer_table(solver)
 

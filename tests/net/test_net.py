@@ -1,4 +1,4 @@
-"""What a net promises: wiring, sharing, gradients where they are wanted, shapes that may change. Expectations by hand."""
+"""What a net promises: wiring, sharing, gradients where they are wanted, shapes that may change; expected by hand."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def test_loss_weights_of_any_layer(make_net):
 
 def test_shared_parameters(make_net):
     shared = 'param { name: "w" lr_mult: 2 } param { name: "b" }'
-    net = make_net(DATA + TARGET + ip("a", "x", outputs=4, more=shared) + ip("b", "a", outputs=4, more=shared))
+    net = make_net(
+        DATA + TARGET + ip("a", "x", outputs=4, more=shared) + ip("b", "a", outputs=4, more=shared)
+    )
     a, b = net.layer_by_name["a"], net.layer_by_name["b"]
     assert len(net.params) == 2
     assert net.lr_mults == [2, 1]
@@ -79,7 +81,11 @@ def test_shared_parameters(make_net):
 
 def test_shared_gradients_add_up(make_net):
     shared = 'param { name: "w" }'
-    chain = DATA + ip("a", "x", outputs=4, more=shared, bias="false") + ip("b", "a", outputs=4, more=shared, bias="false")
+    chain = (
+        DATA
+        + ip("a", "x", outputs=4, more=shared, bias="false")
+        + ip("b", "a", outputs=4, more=shared, bias="false")
+    )
     net = make_net(chain + 'layer { name: "s" type: "Silence" bottom: "b" }' + "force_backward: true")
     feed(net)
     net.forward()
@@ -96,7 +102,11 @@ def test_shared_gradients_add_up(make_net):
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [
-        ('name: "w"', 'name: "w" ', r"Cannot share param 'w' owned by layer 'a' with layer 'b'; shape mismatch.  Owner layer"),
+        (
+            'name: "w"',
+            'name: "w" ',
+            r"Cannot share param 'w' owned by layer 'a' with layer 'b'; shape mismatch.  Owner layer",
+        ),
         (
             'name: "w"',
             'name: "w" share_mode: PERMISSIVE',
@@ -131,7 +141,9 @@ def test_shared_multipliers_agree(make_net, what):
 
 
 def test_too_many_params(make_net):
-    with pytest.raises(FatalError, match=r"Check failed: param_size <= num_param_blobs \(3 vs. 2\) Too many params"):
+    with pytest.raises(
+        FatalError, match=r"Check failed: param_size <= num_param_blobs \(3 vs. 2\) Too many params"
+    ):
         make_net(DATA + ip("a", "x", more="param {} param {} param {}"))
 
 
@@ -161,7 +173,9 @@ def test_propagate_down_true_asks_for_the_gradient_of_data(make_net):
 
 
 def test_propagate_down_once_per_bottom(make_net):
-    with pytest.raises(FatalError, match="propagate_down param must be specified either 0 or bottom_size times"):
+    with pytest.raises(
+        FatalError, match="propagate_down param must be specified either 0 or bottom_size times"
+    ):
         make_net(DATA + TARGET + ip("a", "x") + loss("a", "propagate_down: true"))
 
 
@@ -226,12 +240,21 @@ def test_outputs_in_name_order(make_net):
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        ('name: "a" type: "ReLU" bottom: "x" bottom: "x" top: "a"', r"ReLU Layer takes 1 bottom blob\(s\) as input.*'a'"),
+        (
+            'name: "a" type: "ReLU" bottom: "x" bottom: "x" top: "a"',
+            r"ReLU Layer takes 1 bottom blob\(s\) as input.*'a'",
+        ),
         ('name: "a" type: "ReLU" bottom: "x"', r"ReLU Layer produces 1 top blob\(s\) as output"),
         ('name: "a" type: "ReLU" bottom: "x" top: "x" top: "b"', r"ReLU Layer produces 1 top"),
-        ('name: "a" type: "ReLU" bottom: "y" top: "a"', r"Unknown bottom blob 'y' \(layer 'a', bottom index 0\)"),
+        (
+            'name: "a" type: "ReLU" bottom: "y" top: "a"',
+            r"Unknown bottom blob 'y' \(layer 'a', bottom index 0\)",
+        ),
         ('name: "a" type: "Input" top: "x"', r"Top blob 'x' produced by multiple sources\. \(layer 'a'\)"),
-        ('name: "a" type: "relu" bottom: "x" top: "a"', r"Unknown layer type: relu \(known types: .*\) did you mean ReLU\?"),
+        (
+            'name: "a" type: "relu" bottom: "x" top: "a"',
+            r"Unknown layer type: relu \(known types: .*\) did you mean ReLU\?",
+        ),
         ('name: "a" type: "Permute" bottom: "x" top: "a"', r"Unknown layer type: Permute .*SSD"),
         (
             'name: "a" type: "Softmax" bottom: "x" top: "a" loss_weight: 1 loss_weight: 2',

@@ -71,8 +71,8 @@ def test_layers_without_namesake(make_net, capfd):
 def test_shape_mismatch(make_net):
     source, target = make_net(DATA + ip("fc8", 3)), make_net(DATA + ip("fc8", 2))
     words = (
-        r"Cannot copy param 0 weights from layer 'fc8'; shape mismatch\.  Source param shape is 3 4 \(12\); target param "
-        r"shape is 2 4 \(8\)\. To learn this layer's parameters from scratch rather than copying from a saved net, rename"
+        r"Cannot copy param 0 weights from layer 'fc8'; shape mismatch\.  Source param shape is 3 4 \(12\); target "
+        r"param shape is 2 4 \(8\)\. To learn this layer's parameters from scratch rather than copying from a saved net"
     )
     with pytest.raises(FatalError, match=words):
         weights.copy_from_proto(target, source.to_proto())
@@ -91,7 +91,9 @@ def test_legacy_shapes(make_net):
         blob.ClearField("shape")
         blob.num, blob.channels, blob.height, blob.width = 1, 1, height, width
     weights.copy_from_proto(target, source)
-    np.testing.assert_array_equal(target.params[0].data.ravel(), np.array(source.layer[-1].blobs[0].data, np.float32))
+    np.testing.assert_array_equal(
+        target.params[0].data.ravel(), np.array(source.layer[-1].blobs[0].data, np.float32)
+    )
 
 
 def test_sharing_between_nets(make_net):
@@ -102,7 +104,10 @@ def test_sharing_between_nets(make_net):
 
 
 def test_sharing_between_nets_of_other_shapes(make_net):
-    with pytest.raises(FatalError, match=r"Cannot share param 0 weights from layer 'a'; shape mismatch\.  Source param shape is"):
+    with pytest.raises(
+        FatalError,
+        match=r"Cannot share param 0 weights from layer 'a'; shape mismatch\.  Source param shape is",
+    ):
         make_net(DATA + ip("a", 2)).share_weights_from(make_net(DATA + ip("a", 3)))
 
 

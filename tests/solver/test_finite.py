@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,9 @@ def test_nan_in_the_data(make_solver):
     solver = make_solver()
     solver.step(2)
     solver.net.blobs["x"].data[0, 1] = np.nan
-    with pytest.raises(FatalError, match=r"Iteration 2: the loss is nan\. .* blob 'x' made by layer 'in' \(Input\): 1 of 6 v"):
+    with pytest.raises(
+        FatalError, match=r"Iteration 2: the loss is nan\. .* blob 'x' made by layer 'in' \(Input\): 1 of 6 v"
+    ):
         solver.step(1)
 
 
@@ -45,7 +49,7 @@ def test_infinite_parameter_and_snapshot(make_solver):
     solver = make_solver()
     solver.step(3)
     solver.snapshot()
-    before = open("s_iter_3.caffemodel", "rb").read()
+    before = Path("s_iter_3.caffemodel").read_bytes()
     solver.net.params[1].data[2] = np.inf
     words = (
         r"parameter 1 of layer 'ip' \(InnerProduct\): 0 of 4 values are NaN, 1 infinite; the others lie between .*"
@@ -53,7 +57,7 @@ def test_infinite_parameter_and_snapshot(make_solver):
     )
     with pytest.raises(FatalError, match=words):
         solver.step(1)
-    assert open("s_iter_3.caffemodel", "rb").read() == before
+    assert Path("s_iter_3.caffemodel").read_bytes() == before
 
 
 def test_diverging_run_stops(make_solver):

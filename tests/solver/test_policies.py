@@ -26,7 +26,9 @@ FORMULAS = {
 @pytest.mark.parametrize("it", [0, 1, 6, 7, 20, 39])
 def test_rate(policy, it):
     param = caffe_pb2.SolverParameter(lr_policy=policy, **FIELDS)
-    assert learning_rate(param, it, advance_step(param, it, 0)) == pytest.approx(FORMULAS[policy](it), rel=1e-5)
+    assert learning_rate(param, it, advance_step(param, it, 0)) == pytest.approx(
+        FORMULAS[policy](it), rel=1e-5
+    )
 
 
 def test_poly_ends_at_zero():

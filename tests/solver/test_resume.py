@@ -1,4 +1,4 @@
-"""Resume: a run in two halves equals a run in one go, bit for bit; without the side file it resumes as the original did."""
+"""A run in two halves equals a run in one go, bit for bit; without the side file it resumes as the original did."""
 
 from __future__ import annotations
 

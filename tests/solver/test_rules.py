@@ -80,7 +80,9 @@ def test_three_steps(name, l1):
         for offset, count, rate, decay in zip(OFFSETS, COUNTS, RATES, DECAYS, strict=True):
             s = slice(offset, offset + count)
             penalty = np.sign(expected_w[s]) if l1 else expected_w[s]
-            step = FORMULAS[name](expected_w[s], 0.5 * gradient[s] + decay * penalty, expected_h[:, s], rate, it)
+            step = FORMULAS[name](
+                expected_w[s], 0.5 * gradient[s] + decay * penalty, expected_h[:, s], rate, it
+            )
             expected_w[s] -= step
             np.testing.assert_allclose(g[s], step, rtol=2e-4, atol=1e-6)
     np.testing.assert_allclose(w, expected_w, rtol=1e-4, atol=1e-5)

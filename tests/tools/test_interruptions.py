@@ -65,14 +65,20 @@ def occurrences(folder: Path, words: str) -> int:
 
 def states(folder: Path) -> list[int]:
     """Return the iterations of the snapshots that are there, ascending."""
-    return sorted(int(re.findall(r"iter_(\d+)", path.name)[0]) for path in folder.glob("small_iter_*.solverstate"))
+    return sorted(
+        int(re.findall(r"iter_(\d+)", path.name)[0]) for path in folder.glob("small_iter_*.solverstate")
+    )
 
 
 def resume(folder: Path, iteration: int) -> str:
     """Train on from a snapshot for five iterations and return the log."""
     write_solver(folder, max_iter=iteration + 5)
     result = run_tool(
-        "caffe", "train", "--solver=solver.prototxt", f"--snapshot=small_iter_{iteration}.solverstate", cwd=folder
+        "caffe",
+        "train",
+        "--solver=solver.prototxt",
+        f"--snapshot=small_iter_{iteration}.solverstate",
+        cwd=folder,
     )
     assert result.returncode == 0, result.stderr
     assert "Optimization Done." in result.stderr
@@ -144,7 +150,11 @@ def test_interrupt_under_a_pipe(folder):
     write_solver(folder)
     command = " ".join(TRAIN) + " 2>&1 | tee log.txt"
     process = subprocess.Popen(
-        ["bash", "-c", command], cwd=folder, env=tool_environment(), start_new_session=True, stdout=subprocess.DEVNULL
+        ["bash", "-c", command],
+        cwd=folder,
+        env=tool_environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
     )
     wait_for(folder, "Iteration 20 ")
     os.killpg(process.pid, signal.SIGINT)

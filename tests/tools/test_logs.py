@@ -37,7 +37,9 @@ def assert_same_log(mine, theirs, values, rtol=2e-3):
         (text, numbers), (original_text, original_numbers) = split_numbers(ours), split_numbers(original)
         if values(original):
             assert text == original_text, f"line {number}: {ours!r} is recorded as {original!r}"
-            assert numbers == pytest.approx(original_numbers, rel=rtol, abs=1e-6), f"line {number}: {ours!r}, {original!r}"
+            assert numbers == pytest.approx(original_numbers, rel=rtol, abs=1e-6), (
+                f"line {number}: {ours!r}, {original!r}"
+            )
         else:
             assert text == original_text, f"line {number}: {ours!r} is recorded as {original!r}"
     assert len(mine) == len(theirs)

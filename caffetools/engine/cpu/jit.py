@@ -50,7 +50,12 @@ def user_cache_dir() -> Path:
 def cache_key() -> str:
     """Return a name for the code that kernels of other files may have inlined."""
     digest = hashlib.sha256()
-    for part in (caffetools.__version__, numba.__version__, llvmlite.__version__, os.environ.get("CAFFETOOLS_SIMD", "")):
+    for part in (
+        caffetools.__version__,
+        numba.__version__,
+        llvmlite.__version__,
+        os.environ.get("CAFFETOOLS_SIMD", ""),
+    ):
         digest.update(part.encode() + b"\0")
     engine = Path(__file__).parent
     for source in sorted(engine.rglob("*.py")):
