@@ -1,7 +1,8 @@
 """The base of all layers: what a net asks of one, and what it may rely on.
 
 A net calls, in this order: `check_blob_counts`, `setup` once, `reshape` after it and whenever a bottom changed its
-shape, then `forward` and `backward`. A layer reads its parameters from the prototxt in `setup` and keeps them as typed values.
+shape, then `forward` and `backward`. A layer reads its parameters from the prototxt in `setup` and keeps them
+as typed values.
 """
 
 from __future__ import annotations

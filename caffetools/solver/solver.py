@@ -181,7 +181,8 @@ class Solver:
         last = f"The last snapshot, {self._last_snapshot}, is untouched. " if self._last_snapshot else ""
         fatal(
             f"Iteration {self.iter}: the loss is {loss:g}. The first that is not finite is "
-            f"{finite.first_culprit(self.net)}. {last}A lower base_lr or clip_gradients often helps; stop_on_nan: false in the solver file trains on."
+            f"{finite.first_culprit(self.net)}. {last}"
+            "A lower base_lr or clip_gradients often helps; stop_on_nan: false in the solver file trains on."
         )
 
     def _note_loss(self, loss):

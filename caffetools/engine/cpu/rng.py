@@ -1,8 +1,8 @@
 """Random numbers that depend on a key and a counter only, never on threads or on the order of calls.
 
 The generator is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), read at
-any position: number i of a key is the finaliser applied to `key + i * GOLDEN`. `RandomSource` hands out keys, one for each use;
-its whole state is a seed and a count, which is what an exact resume needs.
+any position: number i of a key is the finaliser applied to `key + i * GOLDEN`. `RandomSource` hands out
+keys, one for each use; its whole state is a seed and a count, which is what an exact resume needs.
 """
 
 from __future__ import annotations
