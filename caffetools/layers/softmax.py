@@ -7,12 +7,15 @@ The blob is seen as (outer, classes, inner); every (outer, inner) position is no
 
 from __future__ import annotations
 
-import math
-
 import numba
+import numpy as np
 
+from caffetools.engine.cpu.exponential import exp
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.layer import Layer
+
+# Neighbours along the inner axes that are normalised together.
+BLOCK = 128
 
 
 class SoftmaxLayer(Layer):
@@ -37,28 +40,51 @@ class SoftmaxLayer(Layer):
 @parallel_kernel
 def softmax_forward(x, classes, inner, y):
     step = classes * inner
-    for item in numba.prange(x.size // classes):
-        first = item // inner * step + item % inner
-        last = first + step - inner + 1
-        # Without a stride the compiler can work on many classes at once.
+    blocks = (inner + BLOCK - 1) // BLOCK
+    for item in numba.prange(x.size // step * blocks):
+        place = item % blocks * BLOCK
+        first = item // blocks * step + place
         if inner == 1:
-            normalise(x[first:last], y[first:last])
+            normalise(x[first : first + step], y[first : first + step])
         else:
-            normalise(x[first:last:inner], y[first:last:inner])
+            width = min(BLOCK, inner - place)
+            last = first + step - inner + width
+            normalise_block(x[first:last], inner, width, y[first:last])
 
 
 @kernel
 def normalise(x, y):
+    """One item, whose classes lie side by side."""
     largest = x[0]
     for i in range(x.size):
         largest = max(largest, x[i])
     total = x.dtype.type(0)
     for i in range(x.size):
-        y[i] = math.exp(x[i] - largest)
+        y[i] = exp(x[i] - largest)
         total += y[i]
     factor = x.dtype.type(1) / total
     for i in range(x.size):
         y[i] *= factor
+
+
+@kernel
+def normalise_block(x, inner, width, y):
+    """`width` neighbours at once, whose classes are `inner` apart."""
+    largest = x[:width].copy()
+    total = np.zeros(width, x.dtype)
+    for start in range(0, x.size, inner):
+        line = x[start : start + width]
+        for i in range(width):
+            largest[i] = max(largest[i], line[i])
+    for start in range(0, x.size, inner):
+        line, out = x[start : start + width], y[start : start + width]
+        for i in range(width):
+            out[i] = exp(line[i] - largest[i])
+            total[i] += out[i]
+    for start in range(0, x.size, inner):
+        out = y[start : start + width]
+        for i in range(width):
+            out[i] /= total[i]
 
 
 @parallel_kernel

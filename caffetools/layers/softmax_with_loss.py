@@ -103,13 +103,23 @@ def cross_entropy(prob, labels, classes, inner, has_ignore_label, ignore_label):
 
 @parallel_kernel
 def cross_entropy_backward(prob, labels, classes, inner, has_ignore_label, ignore_label, weight, dx):
-    step = classes * inner
-    for item in numba.prange(labels.size):
-        label = int(labels[item])
-        first = item // inner * step + item % inner
-        ignored = has_ignore_label and label == ignore_label
-        factor = prob.dtype.type(0) if ignored else weight
-        for i in range(first, first + step, inner):
-            dx[i] = prob[i] * factor
-        if not ignored:
-            dx[first + label * inner] -= weight
+    zero, one = prob.dtype.type(0), prob.dtype.type(1)
+    # A piece is an item with all its classes or, where these are apart, a class with all the neighbours.
+    size = classes if inner == 1 else inner
+    for piece in numba.prange(prob.size // size):
+        source, out = prob[piece * size : (piece + 1) * size], dx[piece * size : (piece + 1) * size]
+        if inner == 1:
+            label = int(labels[piece])
+            if has_ignore_label and label == ignore_label:
+                out[:] = zero
+            else:
+                for i in range(size):
+                    out[i] = source[i] * weight
+                out[label] -= weight
+        else:
+            own = labels[piece // classes * inner : (piece // classes + 1) * inner]
+            for i in range(size):
+                label = int(own[i])
+                ignored = has_ignore_label and label == ignore_label
+                value = source[i] - one if label == piece % classes else source[i]
+                out[i] = zero if ignored else value * weight

@@ -131,6 +131,19 @@ def test_refuses_labels_that_are_no_class(kind, label, shown):
         assert words in str(error.value)
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4)])
+def test_ignored_items_get_no_gradient_whatever_they_are(shape):
+    x = uniform(*shape)
+    x[0] = np.nan
+    labels = np.zeros((2, *shape[2:]))
+    labels[0] = 7
+    rig = SingleLayer(loss_text("loss_param { ignore_label: 7 }"), x, labels)
+    assert np.isfinite(rig.forward()[0])
+    dx = rig.backward(1, propagate_down=[True, False])[0]
+    assert not dx[0].any()
+    assert dx[1].all()
+
+
 def test_refuses_gradients_of_labels():
     rig = SingleLayer(loss_text(), uniform(2, 3), [0, 1])
     rig.forward()
