@@ -5,11 +5,12 @@
 
 `mean` is a picture of the uncropped size (`mean_file`; the window that is cut out of x is cut out of it too)
 or a number for each channel (`mean_value`). A crop is square: at random in training, in the centre otherwise.
-`mirror` flips every second sample on average, in tests as well, as in the original.
+`mirror` flips every second sample on average, in tests as well, as in the original. `augmentation`, which the
+original did not have, changes the picture before all this and the result after it (`augment.py`).
 
 The random numbers of a sample depend on the layer's key and on the number of the sample in the run, and on
-nothing
-else: any thread may transform any sample, and a resumed run only has to know how many samples went before.
+nothing else: any thread may transform any sample, and a resumed run only has to know how many samples went
+before.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from typing import TypeAlias
 import numpy as np
 
 from caffetools import glog
+from caffetools.augment import Augmenter
 from caffetools.engine.cpu.jit import kernel
-from caffetools.engine.cpu.rng import random_bits
+from caffetools.engine.cpu.rng import mix, random_bits
 from caffetools.formats import binary
 from caffetools.formats import blob as blob_format
 from caffetools.glog import check, check_eq, check_ge, check_gt, check_le
+from caffetools.mixup import Mixup
 from caffetools.proto import caffe_pb2
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -42,11 +45,21 @@ class Transformer:
     param: the message. phase: TRAIN or TEST. dtype: the net's. key: of the random numbers
     (`RandomSource.key`).
     noun: what error messages call a picture, "datum" or, once decoded, "img", as the original does.
-    Errors: FatalError for a mean given twice, a mean file that cannot be read, contradicting colour flags.
+    layer: the layer's name, for messages.
+    Errors: FatalError for a mean given twice, a mean file that cannot be read, contradicting colour flags or
+    augmentation.
+
+    `mixup` is for whoever makes batches of the results, None where it is not asked for.
     """
 
     def __init__(
-        self, param: caffe_pb2.TransformationParameter, phase: int, dtype, key: np.uint64, noun: str = "datum"
+        self,
+        param: caffe_pb2.TransformationParameter,
+        phase: int,
+        dtype,
+        key: np.uint64,
+        noun: str = "datum",
+        layer: str = "",
     ):
         self.key = key
         self.noun = noun
@@ -67,14 +80,20 @@ class Transformer:
         if param.HasField("mean_file"):
             words = "Cannot specify mean_file and mean_value at the same time"
             check_eq(len(param.mean_value), 0, "param_.mean_value_size() == 0", words)
-            self._mean_picture = _read_mean(param.mean_file, self.dtype)
+            self._mean_picture = read_mean(param.mean_file, self.dtype)
+        augmentation = param.augmentation
+        has_mean_file = param.HasField("mean_file")
+        self._augmenter = None
+        if param.HasField("augmentation"):
+            self._augmenter = Augmenter(augmentation, phase, self.crop, has_mean_file, layer)
+        self.mixup = Mixup(augmentation.mixup, phase) if augmentation.HasField("mixup") else None
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape (channels, height, width) that a picture of `shape` comes out with.
 
         Errors: FatalError for a picture without channels, or one that is smaller than the crop.
         """
-        channels, height, width = shape
+        channels, height, width = self._augmented(shape)
         noun, crop = self.noun, self.crop
         check_gt(channels, 0, f"{noun}_channels > 0")
         check_ge(height, crop, f"{noun}_height >= crop_size")
@@ -84,7 +103,7 @@ class Transformer:
     def check_fits(self, shape: Shape, expected: Shape) -> None:
         """Refuse a picture of `shape` that does not come out as `expected`, or that the mean does not fit."""
         noun = self.noun
-        channels, height, width = shape
+        channels, height, width = shape = self._augmented(shape)
         hint = "(pictures of different sizes need a crop_size, or batch_size: 1)"
         check_eq(expected[0], channels, f"channels == {noun}_channels")
         check_le(expected[1], height, f"height <= {noun}_height", hint)
@@ -116,6 +135,9 @@ class Transformer:
         samples: uint64, each picture's number in the run. out: (pictures, channels, height, width),
         contiguous. Releases the GIL while it works; several threads may call it at once.
         """
+        if self._augmenter:
+            pictures = self._augment(shapes, pictures, dtype, samples)
+            shapes = [picture.shape for picture in pictures]
         # One call for many pictures: entering a kernel costs more time than a small picture.
         values = np.frombuffer(pictures[0] if len(pictures) == 1 else b"".join(pictures), dtype)
         values.flags.writeable = False  # as bytes are: the kernel is compiled for one kind of array
@@ -131,6 +153,20 @@ class Transformer:
         mean, key, scale = self._flat_mean(channels), self.key, self.scale
         options = (self.crop, self.random_crop, self.mirror)
         transform_pictures(values, channels, sizes, *options, mean, scale, key, samples, flat_out)
+        if self._augmenter:
+            for sample, y in zip(samples.tolist(), out, strict=True):
+                self._augmenter.cut_out(y, mix(int(key), sample))
+
+    def _augmented(self, shape: Shape) -> Shape:
+        """The shape of a picture when its turn comes to be cropped."""
+        return self._augmenter.size(shape) if self._augmenter and shape[0] > 0 else shape
+
+    def _augment(self, shapes, pictures, dtype, samples) -> list[np.ndarray]:
+        key = int(self.key)
+        return [
+            self._augmenter.apply(np.frombuffer(picture, dtype).reshape(shape), mix(key, sample))
+            for picture, shape, sample in zip(pictures, shapes, samples.tolist(), strict=True)
+        ]
 
     def _flat_mean(self, channels: int) -> np.ndarray:
         """The mean of each pixel, or of each channel."""
@@ -142,7 +178,7 @@ class Transformer:
         return mean
 
 
-def _read_mean(path: str, dtype: np.dtype) -> np.ndarray:
+def read_mean(path: str, dtype: np.dtype) -> np.ndarray:
     """Read a mean picture of shape (channels, height, width), or (1, channels, height, width)."""
     glog.info(f"Loading mean file from: {path}")
     mean = blob_format.to_array(binary.read(path, caffe_pb2.BlobProto))

@@ -24,6 +24,7 @@ from caffetools.formats import image
 from caffetools.formats.db import Cursor, open_db
 from caffetools.glog import FatalError, check_gt
 from caffetools.layer import TRAIN, Layer
+from caffetools.mixup import finish_batch, label_shape
 from caffetools.prefetch import Prefetcher
 from caffetools.proto import caffe_pb2
 from caffetools.transform import Buffer, Shape, Transformer
@@ -55,7 +56,7 @@ class DataLayer(Layer):
         first = self.loader.peek()
         noun = "img" if first.encoded else "datum"
         transformer = Transformer(
-            self.param.transform_param, self.phase, self.dtype, self.context.random.key(), noun
+            self.param.transform_param, self.phase, self.dtype, self.context.random.key(), noun, self.name
         )
         if transformer.color is not None and not first.encoded:
             # Once: the original repeats this for every record.
@@ -65,7 +66,9 @@ class DataLayer(Layer):
         top[0].reshape(shape)
         glog.info(f"output data size: {','.join(map(str, shape))}")
         if len(top) > 1:
-            top[1].reshape(shape[:1])
+            top[1].reshape(label_shape(transformer.mixup, param.batch_size))
+        elif transformer.mixup:
+            glog.fatal(f"mixup needs a second top, for the labels (layer '{self.name}')")
         self.position = self.loader.position
         # One batch is in the net's hands while `prefetch` more are made ready.
         self.batches = [Batch(self.dtype) for _ in range(param.prefetch + 1)]
@@ -206,12 +209,14 @@ class Loader:
     def fill(self, raw: RawBatch, batch: Batch) -> None:
         """Parse, decode and transform the records of one batch."""
         chunk = _Chunk(0)
-        labels = []
+        mixup, labels = self.transformer.mixup, []
         expected = previous = None
         i = 0
         try:
             for i, value in enumerate(raw.values):
                 datum = _parse(value)
+                if mixup:
+                    mixup.check_label(datum.label)
                 labels.append(datum.label)
                 shape, picture, dtype = self._picture(datum)
                 if i == 0:
@@ -228,8 +233,7 @@ class Loader:
             self._name_record(err, raw.keys[i])
             raise
         self._transform(chunk, raw, batch)
-        batch.label.reshape((len(labels),))
-        batch.label.data[:] = labels
+        finish_batch(mixup, batch.data, batch.label, labels, int(self.transformer.key), int(raw.samples[0]))
         batch.end = raw.end
 
     def _next(self) -> None:

@@ -19,6 +19,7 @@ from caffetools import glog
 from caffetools.engine.cpu.rng import mix
 from caffetools.glog import FatalError, check, check_gt
 from caffetools.layer import TRAIN
+from caffetools.mixup import finish_batch, label_shape
 from caffetools.picture_data import Batch, Loader, PictureDataLayer, decode, read_bytes
 from caffetools.resize import resize
 from caffetools.transform import Transformer
@@ -51,14 +52,17 @@ class ImageDataLayer(PictureDataLayer):
             glog.warning("Shuffling or skipping recommended for multi-GPU")
         glog.info(f"A total of {len(lines)} images.")
         key = context.random.key()
-        transformer = Transformer(self.param.transform_param, self.phase, self.dtype, key, "img")
+        transformer = Transformer(self.param.transform_param, self.phase, self.dtype, key, "img", self.name)
         if transformer.color is not None:
             glog.error(f"force_color and force_gray only for encoded datum (layer '{self.name}')")
+        if param.new_height and self.param.transform_param.augmentation.resize_short:
+            glog.fatal(f"Give new_height and new_width or resize_short, not both (layer '{self.name}')")
         loader = ImageLoader(lines, param, transformer)
         if param.rand_skip:
             glog.info(f"Skipping first {loader.skip} data points.")
             check_gt(len(lines), loader.skip, "lines_.size() > skip", "Not enough points to skip")
         self.start(loader, (param.batch_size, *loader.first_shape()), top)
+        top[1].reshape(label_shape(transformer.mixup, param.batch_size))
 
 
 class ImageLoader(Loader):
@@ -106,6 +110,7 @@ class ImageLoader(Loader):
 
     def load(self, samples, batch: Batch):
         lines = [self.line(int(sample)) for sample in samples]
+        mixup = self.transformer.mixup
         for i, line in enumerate(lines):
             picture = self._picture(line)
             if i == 0:
@@ -113,14 +118,16 @@ class ImageLoader(Loader):
                 batch.data.reshape((len(lines), *expected))
             try:
                 self.transformer.check_fits(picture.shape, expected)
+                if mixup:
+                    mixup.check_label(line.label)
             except FatalError as err:
                 err.args = (f"{err} (picture {line.path})",)
                 raise
             place = slice(i, i + 1)
             out = batch.data.data[place]
             self.transformer.transform([picture.shape], [picture], picture.dtype, samples[place], out)
-        batch.label.reshape((len(lines),))
-        batch.label.data[:] = [line.label for line in lines]
+        labels = [line.label for line in lines]
+        finish_batch(mixup, batch.data, batch.label, labels, int(self.transformer.key), int(samples[0]))
 
     def _picture(self, line):
         path = self.root_folder + line.path

@@ -38,7 +38,10 @@ class MemoryDataLayer(Layer):
             f"(layer '{self.name}')",
         )
         key = self.context.random.key()
-        self.transformer = Transformer(self.param.transform_param, self.phase, self.dtype, key)
+        transform_param = self.param.transform_param
+        self.transformer = Transformer(transform_param, self.phase, self.dtype, key, layer=self.name)
+        words = f"MemoryData has no mixup (layer '{self.name}')"
+        check(self.transformer.mixup is None, "!has_mixup", words)
         self.sample = 0  # number of the next picture that is transformed
         self.data: np.ndarray | None = None
         self.position = 0

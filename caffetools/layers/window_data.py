@@ -45,6 +45,8 @@ class WindowDataLayer(PictureDataLayer):
             f"  cache_images: {param.cache_images:d}\n"
             f"  root_folder: {param.root_folder}"
         )
+        words = f"WindowData has no augmentation (layer '{self.name}')"
+        check(not transform_param.HasField("augmentation"), "!has_augmentation", words)
         windows = read_windows(param)
         glog.info(f"Amount of context padding: {param.context_pad}")
         glog.info(f"Crop mode: {param.crop_mode}")
