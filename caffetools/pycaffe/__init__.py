@@ -15,10 +15,11 @@ which the original ended the process, is an exception here: FatalError, which is
 from caffetools.glog import FatalError
 from caffetools.layers import known_types as layer_type_list
 from caffetools.proto.caffe_pb2 import TEST, TRAIN
-from caffetools.pycaffe import io
+from caffetools.pycaffe import coord_map, io, net_spec
 from caffetools.pycaffe.logging import init_log, log
 from caffetools.pycaffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffetools.pycaffe.net import Net
+from caffetools.pycaffe.net_spec import NetSpec, layers, params, to_proto
 from caffetools.pycaffe.solver import (
     AdaDeltaSolver,
     AdaGradSolver,
@@ -44,15 +45,21 @@ __all__ = [
     "Layer",
     "NesterovSolver",
     "Net",
+    "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
+    "coord_map",
     "get_solver",
     "init_log",
     "io",
     "layer_type_list",
+    "layers",
     "log",
+    "net_spec",
+    "params",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
     "set_random_seed",
+    "to_proto",
 ]
