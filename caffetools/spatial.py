@@ -24,8 +24,7 @@ class Window:
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     def windows_in(self, layer: Layer, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the sizes of a convolution's output. Errors: FatalError where the kernel is larger than the
-        input."""
+        """Return the sizes of a convolution's output. Errors: FatalError for a kernel larger than the input."""
         result = []
         for axis, (size, extent, s, p) in enumerate(
             zip(sizes, self.extent, self.stride, self.pad, strict=True)

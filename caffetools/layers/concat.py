@@ -1,6 +1,6 @@
 """Concat: the bottoms one after another along `axis` (default 1); all their other axes agree.
 
-dx of every bottom is its part of dy. A single bottom is passed on as it is.
+dx of every bottom is its part of dy.
 """
 
 from __future__ import annotations
@@ -48,13 +48,8 @@ class ConcatLayer(Layer):
         top[0].reshape(shape)
         self.matrix = top[0].count_from(0, axis), top[0].count_from(axis)
         self.widths = [blob.count_from(axis) for blob in bottom]
-        if len(bottom) == 1:
-            top[0].share_data(bottom[0])
-            top[0].share_diff(bottom[0])
 
     def forward(self, bottom, top):
-        if len(bottom) == 1:
-            return
         y = top[0].flat_data.reshape(self.matrix)
         first = 0
         for blob, width in zip(bottom, self.widths, strict=True):
@@ -62,8 +57,6 @@ class ConcatLayer(Layer):
             first += width
 
     def backward(self, top, propagate_down, bottom):
-        if len(bottom) == 1:
-            return
         dy = top[0].flat_diff.reshape(self.matrix)
         first = 0
         for blob, width, wanted in zip(bottom, self.widths, propagate_down, strict=True):

@@ -116,14 +116,11 @@ class ConvolutionLayer(Layer):
         return plan(input_shape, self.w_shape, stride, pad, dilation, self.group, self.dtype)
 
     def forward(self, bottom, top):
-        w, b = (
-            self.blobs[0].flat_data.reshape(self.w_shape),
-            self.blobs[1].data if len(self.blobs) > 1 else None,
-        )
+        w = self.blobs[0].flat_data.reshape(self.w_shape)
+        b = self.blobs[1].data if len(self.blobs) > 1 else None
         for below, above in zip(bottom, top, strict=True):
-            self.plan.forward(
-                below.flat_data.reshape(self.x_shape), w, b, above.flat_data.reshape(self.y_shape)
-            )
+            x, y = below.flat_data.reshape(self.x_shape), above.flat_data.reshape(self.y_shape)
+            self.plan.forward(x, w, b, y)
 
     def backward(self, top, propagate_down, bottom):
         w = self.blobs[0].flat_data.reshape(self.w_shape)

@@ -61,7 +61,8 @@ class EltwiseLayer(Layer):
             self.winner = np.empty(bottom[0].count, np.int32)
 
     def forward(self, bottom, top):
-        self._combine([blob.flat_data for blob in bottom], top[0].flat_data)
+        with np.errstate(all="ignore"):
+            self._combine([blob.flat_data for blob in bottom], top[0].flat_data)
 
     def _sum(self, xs, y):
         one = self.dtype.type(1)
@@ -82,9 +83,10 @@ class EltwiseLayer(Layer):
 
     def backward(self, top, propagate_down, bottom):
         # Bottom 0 comes last: in place its diff is the top's.
-        for i in reversed(range(len(bottom))):
-            if propagate_down[i]:
-                self._gradient(i, top[0], bottom)
+        with np.errstate(all="ignore"):
+            for i in reversed(range(len(bottom))):
+                if propagate_down[i]:
+                    self._gradient(i, top[0], bottom)
 
     def _sum_gradient(self, i, top, bottom):
         np.multiply(top.flat_diff, self.coefficients[i], out=bottom[i].flat_diff)
@@ -97,8 +99,7 @@ class EltwiseLayer(Layer):
             for x in others[1:]:
                 np.multiply(dx, x, out=dx)
         else:
-            with np.errstate(all="ignore"):
-                np.divide(top.flat_data, bottom[i].flat_data, out=dx)
+            np.divide(top.flat_data, bottom[i].flat_data, out=dx)
         np.multiply(dx, top.flat_diff, out=dx)
 
     def _maximum_gradient(self, i, top, bottom):

@@ -35,9 +35,10 @@ class EuclideanLossLayer(LossLayer):
 
     def backward(self, top, propagate_down, bottom):
         weight = top[0].flat_diff[0] / self.dtype.type(self.rows)
-        for blob, wanted, signed in zip(bottom, propagate_down, (weight, -weight), strict=True):
-            if wanted:
-                np.multiply(self.difference, signed, out=blob.flat_diff)
+        with np.errstate(all="ignore"):
+            for blob, wanted, signed in zip(bottom, propagate_down, (weight, -weight), strict=True):
+                if wanted:
+                    np.multiply(self.difference, signed, out=blob.flat_diff)
 
 
 @kernel

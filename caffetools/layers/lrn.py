@@ -24,8 +24,7 @@ from caffetools.layer import Layer
 from caffetools.proto import caffe_pb2
 from caffetools.spatial import check_planes
 
-# Pixels that are normalised together across channels: with 256 channels the scratch memory is half a
-# megabyte.
+# Pixels that are normalised together; across 256 channels their scratch memory is half a megabyte.
 BLOCK = 128
 
 

@@ -158,8 +158,7 @@ def max_pool_2x2(x, y, index):
 
 @kernel
 def larger(v, i, w, j):
-    """Return the larger of v and w and its index: the first of equals, and a NaN before all, so that it stays
-    visible."""
+    """Return the larger value and its index: v of equals, and a NaN before all, so that it stays visible."""
     second = (w > v) | (w != w)
     return (w if second else v), (j if second else i)
 

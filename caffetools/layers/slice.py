@@ -1,6 +1,6 @@
 """Slice: cuts the bottom along `axis` (default 1) into its tops, at each `slice_point` or into equal parts.
 
-dx is put together from the dy of all tops. A single top is the bottom as it is.
+dx is put together from the dy of all tops.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ class SliceLayer(Layer):
             blob.reshape((*shape[:axis], size, *shape[axis + 1 :]))
         self.matrix = bottom[0].count_from(0, axis), bottom[0].count_from(axis)
         self.widths = [blob.count_from(axis) for blob in top]
-        if len(top) == 1:
-            top[0].share_data(bottom[0])
-            top[0].share_diff(bottom[0])
 
     def _sizes(self, size, tops):
         """Return how much of the axis each top gets."""
@@ -44,8 +41,6 @@ class SliceLayer(Layer):
         return [after - before for before, after in zip(edges[:-1], edges[1:], strict=True)]
 
     def forward(self, bottom, top):
-        if len(top) == 1:
-            return
         x = bottom[0].flat_data.reshape(self.matrix)
         first = 0
         for blob, width in zip(top, self.widths, strict=True):
@@ -53,7 +48,7 @@ class SliceLayer(Layer):
             first += width
 
     def backward(self, top, propagate_down, bottom):
-        if len(top) == 1 or not propagate_down[0]:
+        if not propagate_down[0]:
             return
         dx = bottom[0].flat_diff.reshape(self.matrix)
         first = 0

@@ -161,6 +161,14 @@ def test_stable_product_gradient_at_zero():
         np.testing.assert_array_equal(rig.backward(np.ones(2))[0], expected)
 
 
+@pytest.mark.parametrize("settings", [settings for settings, _ in ELTWISE])
+@pytest.mark.filterwarnings("error")
+def test_eltwise_of_infinities_is_silent(settings):
+    rig = SingleLayer(eltwise_text(settings), [np.inf, 1e38], [-np.inf, 1e38], [0, 1e38])
+    rig.forward()
+    rig.backward([np.inf, 3e38])
+
+
 def test_eltwise_maximum_of_nan_is_nan():
     nan = [np.nan, 0, 0, 1]
     for bottoms in (
