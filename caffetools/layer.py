@@ -57,6 +57,7 @@ class Layer:
     auto_tops = False  # missing tops are made, as "(automatic)"
     is_loss = False  # the first top has the loss weight 1 unless the prototxt says otherwise
     reshape_every_forward = False  # the shape of a top depends on more than the shapes of the bottoms
+    waited_seconds = 0.0  # how long forward has waited for data that were not ready
 
     def __init__(self, param: caffe_pb2.LayerParameter, context: Context):
         self.param = param

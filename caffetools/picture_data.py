@@ -67,6 +67,7 @@ class PictureDataLayer(Layer):
     def __init__(self, param, context):
         super().__init__(param, context)
         self.prefetcher: Prefetcher | None = None
+        self._waited_before = 0.0
 
     def start(self, loader: Loader, shape: tuple[int, ...], top) -> None:
         """Begin to make batches. shape: that of the first, (batch_size, channels, height, width)."""
@@ -99,6 +100,10 @@ class PictureDataLayer(Layer):
             blob.share_data(values)
         self.sample = batch.end
 
+    @property
+    def waited_seconds(self):
+        return self._waited_before + (self.prefetcher.waited_seconds if self.prefetcher else 0.0)
+
     def backward(self, top, propagate_down, bottom):
         """Nothing to do: data has no gradient."""
 
@@ -107,6 +112,7 @@ class PictureDataLayer(Layer):
         return {"random": int(self.loader.key), "sample": self.sample}
 
     def set_state(self, state):
+        self._waited_before = self.waited_seconds
         self.prefetcher.close()
         self.sample = state["sample"]
         self.loader.go_to(np.uint64(state["random"]), self.sample)

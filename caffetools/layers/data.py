@@ -43,6 +43,7 @@ class DataLayer(Layer):
     def __init__(self, param, context):
         super().__init__(param, context)
         self.prefetcher = None
+        self._waited_before = 0.0
         self.db = open_db(param.data_param.backend, param.data_param.source, "r")
 
     def setup(self, bottom, top):
@@ -86,6 +87,10 @@ class DataLayer(Layer):
             blob.share_data(values)
         self.position = batch.end
 
+    @property
+    def waited_seconds(self):
+        return self._waited_before + (self.prefetcher.waited_seconds if self.prefetcher else 0.0)
+
     def backward(self, top, propagate_down, bottom):
         """Nothing to do: data has no gradient."""
 
@@ -97,6 +102,7 @@ class DataLayer(Layer):
     def set_state(self, state):
         position = Position(state["record"].encode("latin-1"), state["sample"])
         key = np.uint64(state["random"])
+        self._waited_before = self.waited_seconds
         self.prefetcher.close()
         self.loader.seek(position)
         self.loader.transformer.key = key

@@ -13,6 +13,7 @@ say where a run is.
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -104,12 +105,14 @@ class HDF5DataLayer(Layer):
                 np.take(array, self.order[rows], axis=0, out=y, mode="clip")
 
     def _next_file(self):
+        start = perf_counter()
         self.row = 0
         self.file += 1
         if self.file == len(self.files):
             self.file = 0
             self.passes += 1
         self._open()
+        self.waited_seconds += perf_counter() - start
 
     def _open(self):
         """Load the present file, unless it is in memory, and draw the order of its rows."""

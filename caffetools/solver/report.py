@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from caffetools import glog
 from caffetools.glog import info
+from caffetools.net import Net
 
 
 def output_lines(kind: str, values: Iterable[tuple[str, float, float]]) -> None:
@@ -20,12 +21,44 @@ def output_lines(kind: str, values: Iterable[tuple[str, float, float]]) -> None:
         info(f"    {kind} net output #{i}: {name} = {value:g}{loss}")
 
 
+class DataWait:
+    """How long nets have waited for their data, from when this is made or `restart` is called."""
+
+    WORTH_SAYING = 0.05  # share of the time
+
+    def __init__(self, nets: Iterable[Net]):
+        self._layers = [layer for net in nets for layer in net.layers]
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self._start = time.perf_counter()
+        self._waited = self._total()
+
+    def seconds(self) -> tuple[float, float]:
+        """Return how long the nets have waited, and how much time has passed."""
+        return self._total() - self._waited, time.perf_counter() - self._start
+
+    def note(self, during: str = "") -> None:
+        """Say which share of the time it was. during: of which time, where it is not that of the whole run."""
+        waited, passed = self.seconds()
+        share = waited / passed if passed > 0 else 0.0
+        if not during:
+            glog.note(f"Waiting for data took {share:.1%} of the time ({waited:.3g} s of {passed:.3g} s)")
+        elif share >= self.WORTH_SAYING:
+            glog.note(f"Waiting for data took {share:.1%} of {during}")
+
+    def _total(self):
+        return sum(layer.waited_seconds for layer in self._layers)
+
+
 class DisplayLine:
     """The line `Iteration N (R iter/s, Ss/D iters), loss = L`, with the speed since the last one."""
 
-    def __init__(self, iteration: int):
+    def __init__(self, iteration: int, nets: Iterable[Net] = ()):
         self.last_iteration = iteration
         self.last_time = time.perf_counter()
+        self.wait = DataWait(nets)
 
     def show(self, iteration: int, display: int, loss: float) -> None:
         """Log the line. The first of a run has no iterations behind it and shows 0 iter/s (the original: garbage)."""
@@ -34,6 +67,8 @@ class DisplayLine:
         rate = (iteration - self.last_iteration) / seconds if seconds > 0 else 0.0
         info(f"Iteration {iteration} ({rate:g} iter/s, {seconds:g}s/{display} iters), loss = {loss:g}")
         self.last_iteration, self.last_time = iteration, now
+        self.wait.note("the time since the last such line")
+        self.wait.restart()
 
 
 class Progress:

@@ -135,7 +135,7 @@ class Solver:
             # The window starts anew at each call, as in the original.
             self.losses.clear()
         self._losses_resumed = False
-        display_line = report.DisplayLine(self.iter)
+        display_line = report.DisplayLine(self.iter, (self.net, *self.test_nets))
         progress = report.Progress(self.iter, end)
         try:
             while self.iter < end and not self._stopping:

@@ -7,6 +7,7 @@ from time import perf_counter
 from caffetools.glog import check_gt, fatal, info
 from caffetools.layer import TEST, TRAIN, Context
 from caffetools.net import load_net
+from caffetools.solver.report import DataWait
 from caffetools.tools import engines
 
 PHASES = {"": TRAIN, "TRAIN": TRAIN, "TEST": TEST}
@@ -46,6 +47,7 @@ def _benchmark(net, iterations):
     info(f"Testing for {iterations} iterations.")
     count = len(net.layers)
     forward, backward = [0.0] * count, [0.0] * count
+    wait = DataWait([net])
     begin = perf_counter()
     for iteration in range(1, iterations + 1):
         start = before = perf_counter()
@@ -61,6 +63,7 @@ def _benchmark(net, iterations):
             before = now
         info(f"Iteration: {iteration} forward-backward time: {(before - start) * 1000:g} ms.")
     total = perf_counter() - begin
+    wait.note()
     scale = 1000 / max(iterations, 1)
     info("Average time per layer: ")
     for name, f, b in zip(net.layer_names, forward, backward, strict=True):

@@ -50,9 +50,12 @@ def train(
             if snapshot:
                 info(f"Resuming from {snapshot}")
                 training.restore(snapshot)
-            report.memory_note(net.memory() for net in (training.net, *training.test_nets))
+            nets = (training.net, *training.test_nets)
+            report.memory_note(net.memory() for net in nets)
             info("Starting Optimization")
+            wait = report.DataWait(nets)
             training.solve()
+            wait.note()
             info("Optimization Done.")
         finally:
             training.close()
