@@ -5,8 +5,8 @@
 There is no smoothing: a picture that becomes much smaller loses details. Weights are multiples of 1/2048 and
 sums are cut as in OpenCV's integer code for bytes, so that the values agree to the bit.
 
-A picture is given as planes, or as words, the form in which Pillow holds colours: a pixel in one uint32, red in
-its lowest byte, then green and blue. Words spare a pass over all pixels where few of them are needed.
+A picture is given as planes, or as words, the form in which Pillow holds colours: a pixel in one uint32, red
+in its lowest byte, then green and blue. Words spare a pass over all pixels where few of them are needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from caffetools.engine.cpu.jit import kernel
 
 _ONE = 1 << 11
-# Where a channel's byte is in an element of the picture: planes have one channel each, words blue, green, red.
+# Where a channel's byte is in an element of the picture: a plane has one channel, words blue, green, red.
 _PLANE = np.zeros(1, np.uint32)
 _WORD = np.array([16, 8, 0], np.uint32)
 

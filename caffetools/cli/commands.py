@@ -15,6 +15,7 @@ from caffetools.cli.command import Tool
 #: Programs of their own, which also run as ``caffe NAME``.
 TOOLS: dict[str, str] = {
     "convert_mnist_data": "caffetools.cli.convert_mnist_data",
+    "convert_imageset": "caffetools.cli.convert_imageset",
     "upgrade_net_proto_text": "caffetools.cli.upgrade_net_proto_text",
     "upgrade_net_proto_binary": "caffetools.cli.upgrade_net_proto_binary",
     "upgrade_solver_proto_text": "caffetools.cli.upgrade_solver_proto_text",

@@ -30,30 +30,43 @@ def decode(data: bytes, color: bool | None = None) -> np.ndarray:
     :return: uint8 array, C x H x W, a copy of its own, contiguous
     :raises FatalError: if it is no picture that can be read
     """
+    return to_chw(load(data, color), color)
+
+
+def load(data: bytes, color: bool | None = None) -> Image:
+    """Decode a file to Pillow's form, for `to_chw` or, if its mode is "RGB", for `words`.
+
+    :raises FatalError: if it is no picture that can be read
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as picture:
             if color is False and picture.format == "JPEG":
                 picture.draft("L", picture.size)  # the luma that is stored, without a way over RGB
-            gray = _PNG_GRAY if picture.format == "PNG" else _GRAY
             picture.load()
             if color is not None:
-                picture = ImageOps.exif_transpose(picture)
-            return _to_chw(picture, color, gray)
+                ImageOps.exif_transpose(picture, in_place=True)
+            return picture
     except UnidentifiedImageError:
         glog.fatal("Could not decode datum: it is no picture of a known format")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
         glog.fatal(f"Could not decode datum: {err}")
 
 
-def _to_chw(picture: Image, color: bool | None, gray: tuple[np.ndarray, int, int]) -> np.ndarray:
+def words(picture: Image) -> np.ndarray:
+    """The pixels of a picture of mode "RGB" as Pillow has them: uint32, H x W, red in the lowest byte."""
+    return np.frombuffer(picture.tobytes("raw", "RGBX"), "<u4").reshape(picture.height, picture.width)
+
+
+def to_chw(picture: Image, color: bool | None) -> np.ndarray:
+    """The pixels of a picture, as `decode` returns them."""
     pixels = _PIXELS.get(picture.mode, _rgb)(picture)  # H x W, H x W x RGB, or H x W x RGBA
     if pixels.ndim == 2:
         planes = pixels[np.newaxis]
         return np.repeat(planes, 3, axis=0) if color else np.ascontiguousarray(planes)
     if color is False:
-        weights, half, bits = gray
+        weights, half, bits = _PNG_GRAY if picture.format == "PNG" else _GRAY
         return ((pixels[..., :3] @ weights + half) >> bits).astype(np.uint8)[np.newaxis]
     order = [2, 1, 0] if color else [2, 1, 0, 3][: pixels.shape[2]]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[order])
