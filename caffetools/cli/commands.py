@@ -24,6 +24,7 @@ TOOLS: dict[str, str] = {
 ACTIONS: dict[str, str] = {
     "warm": "caffetools.cli.warm",
     "summary": "caffetools.cli.summary",
+    "draw": "caffetools.cli.draw",
     "completion": "caffetools.cli.completion",
 }
 

@@ -66,7 +66,9 @@ def draw(panels: Sequence[Panel], x_label: str, runs: Sequence[str] = ()) -> Fig
     if len(runs) > 1:
         from matplotlib.lines import Line2D
 
-        lines = [Line2D([], [], color=_color(run), linewidth=2.5, label=name) for run, name in enumerate(runs)]
+        lines = [
+            Line2D([], [], color=_color(run), linewidth=2.5, label=name) for run, name in enumerate(runs)
+        ]
         figure.legend(handles=lines, loc="outside lower left")
     return figure
 

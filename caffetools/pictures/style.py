@@ -1,7 +1,8 @@
 """One look for all pictures: colours, fonts, sizes, and how a picture becomes a file.
 
-Every picture brings its own light background, so that it reads the same on light and dark pages. The series' colours
-are those of Okabe and Ito, which stay apart for colour-blind readers, without their yellow, too pale for thin lines.
+Every picture brings its own light background, so that it reads the same on light and dark pages. The series'
+colours are those of Okabe and Ito, which stay apart for colour-blind readers, without their yellow, which is too
+pale for thin lines.
 """
 
 from __future__ import annotations
@@ -91,18 +92,18 @@ def look() -> Iterator[None]:
 
 
 def figure(width: float, height: float, **options: Any) -> Figure:
-    """Return an empty figure of so many inches, outside pyplot: no window, no global state. Call inside `look`."""
+    """Return an empty figure of so many inches, without pyplot's windows and state. Call inside `look`."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), **options)
 
 
-def save(picture: Figure, path: str | os.PathLike[str]) -> None:
+def save(picture: Figure, path: str | os.PathLike[str], dpi: float = DPI) -> None:
     """Write a figure as its name's ending says, whole or not at all. Call inside `look`."""
     kind = Path(path).suffix[1:].lower()
     metadata = {"Date": None} if kind == "svg" else None
     with atomic_path(path) as temporary:
-        picture.savefig(temporary, format=kind, metadata=metadata)
+        picture.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
 
 
 def thousands(value: float, _: object = None) -> str:

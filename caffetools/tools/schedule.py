@@ -8,7 +8,7 @@ from caffetools.glog import fatal, warning
 from caffetools.proto import caffe_pb2
 from caffetools.solver import policies
 
-#: The fields that a policy computes with. One that is missing counts as zero there: the rate is then seldom the one meant.
+#: The fields that a policy computes with. One that is missing counts as zero: the rate is then seldom the one meant.
 FIELDS = {
     "fixed": (),
     "step": ("gamma", "stepsize"),
@@ -41,7 +41,9 @@ def schedule(param: caffe_pb2.SolverParameter, name: str) -> tuple[np.ndarray, n
     if param.max_iter <= 0:
         fatal(f"{name} has no max_iter: there is no telling where its schedule ends")
     for field in missing_fields(param):
-        warning(f'{name}: lr_policy "{param.lr_policy}" computes with {field}, which is not set and counts as 0')
+        warning(
+            f'{name}: lr_policy "{param.lr_policy}" computes with {field}, which is not set and counts as 0'
+        )
     step, rates = 0, []
     iterations = _iterations(param)
     for it in iterations:
@@ -67,7 +69,7 @@ def _iterations(param):
     """
     last = param.max_iter - 1
     chosen = {round(it) for it in np.linspace(0, last, min(POINTS, param.max_iter))}
-    if param.lr_policy == "step" and 0 < param.stepsize and last // param.stepsize < POINTS:
+    if param.lr_policy == "step" and param.stepsize > 0 and last // param.stepsize < POINTS:
         chosen |= {jump + i for jump in range(0, last + 1, param.stepsize) for i in (-1, 0)}
     if param.lr_policy == "multistep":
         chosen |= {jump + i for jump in param.stepvalue for i in range(-1, len(param.stepvalue))}

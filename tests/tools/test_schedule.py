@@ -20,7 +20,9 @@ FORMULAS = {
     'lr_policy: "exp" gamma: 0.9999': lambda it: 0.1 * 0.9999**it,
     'lr_policy: "inv" gamma: 0.0001 power: 0.75': lambda it: 0.1 * (1 + 0.0001 * it) ** -0.75,
     'lr_policy: "poly" power: 2': lambda it: 0.1 * (1 - it / 100_000) ** 2,
-    'lr_policy: "sigmoid" gamma: 0.001 stepsize: 50000': lambda it: 0.1 / (1 + math.exp(-0.001 * (it - 50_000))),
+    'lr_policy: "sigmoid" gamma: 0.001 stepsize: 50000': lambda it: (
+        0.1 / (1 + math.exp(-0.001 * (it - 50_000)))
+    ),
     # Two values of 20000: the second step comes one iteration after the first.
     'lr_policy: "multistep" gamma: 0.1 stepvalue: 20000 stepvalue: 20000 stepvalue: 50000': lambda it: (
         0.1 * 0.1 ** ((it >= 20_000) + (it >= 20_001) + (it >= 50_000))
@@ -44,7 +46,10 @@ def test_rates(text):
     ("text", "jumps"),
     [
         ('lr_policy: "step" gamma: 0.5 stepsize: 7777', range(7777, LAST, 7777)),
-        ('lr_policy: "multistep" gamma: 0.1 stepvalue: 33 stepvalue: 20000 stepvalue: 20000', (33, 20_000, 20_001)),
+        (
+            'lr_policy: "multistep" gamma: 0.1 stepvalue: 33 stepvalue: 20000 stepvalue: 20000',
+            (33, 20_000, 20_001),
+        ),
     ],
 )
 def test_jumps_are_drawn_where_they_are(text, jumps):
@@ -75,7 +80,10 @@ def test_missing_fields(text, missing):
 
 def test_a_missing_field_is_warned_of(capfd):
     schedule(solver('base_lr: 0.1 max_iter: 9 lr_policy: "poly"'), "s.prototxt")
-    assert 's.prototxt: lr_policy "poly" computes with power, which is not set and counts as 0' in capfd.readouterr().err
+    assert (
+        's.prototxt: lr_policy "poly" computes with power, which is not set and counts as 0'
+        in capfd.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
