@@ -12,6 +12,11 @@ import argparse
 import statistics
 import time
 
+try:  # first: PyTorch's threads must not see the settings that the engine makes for its own
+    import torch
+except ImportError:
+    torch = None
+
 import numba
 import numpy as np
 from google.protobuf import text_format
@@ -54,9 +59,7 @@ def ours(images: np.ndarray, labels: np.ndarray):
 
 def theirs(images: np.ndarray, labels: np.ndarray):
     """Return a function that trains some steps with PyTorch."""
-    import torch
-    from torch import nn
-
+    nn = torch.nn
     torch.manual_seed(1)
     net = nn.Sequential(
         nn.Conv2d(1, 20, 5), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.MaxPool2d(2), nn.Flatten(),
@@ -110,12 +113,10 @@ def main() -> None:
     numba.set_num_threads(args.threads)
     step, solver = ours(images, labels)
     sides = {"caffetools": step}
-    try:
-        import torch
-
+    if torch is not None:
         torch.set_num_threads(args.threads)
         sides[f"PyTorch {torch.__version__}"] = theirs(images, labels)
-    except ImportError:
+    else:
         print("PyTorch is not installed: no comparison (pip install caffetools[bench])")
     for side in sides.values():
         side(3)
