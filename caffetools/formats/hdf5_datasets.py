@@ -36,7 +36,8 @@ def read_datasets(path: str, names: Sequence[str], dtype) -> list[np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             arrays = [_read(path, file, name, dtype) for name in names]
-    except OSError as err:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as err:
+        # Damaged files make h5py raise all of these.
         fatal(f"Failed opening HDF5 file: {path} ({err})")
     rows = arrays[0].shape[0]
     for name, array in zip(names, arrays, strict=True):

@@ -10,6 +10,8 @@ begins at a random line below it. Processes that train together all see the whol
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,23 +108,23 @@ class ImageLoader(Loader):
 
     def first_shape(self):
         """Return the shape to which the first picture is transformed."""
-        return self.transformer.output_shape(self._picture(self.line(0)).shape)
+        line = self.line(0)
+        picture = self._picture(line)
+        with naming(line):
+            return self.transformer.output_shape(picture.shape)
 
     def load(self, samples, batch: Batch):
         lines = [self.line(int(sample)) for sample in samples]
         mixup = self.transformer.mixup
         for i, line in enumerate(lines):
             picture = self._picture(line)
-            if i == 0:
-                expected = self.transformer.output_shape(picture.shape)
-                batch.data.reshape((len(lines), *expected))
-            try:
+            with naming(line):
+                if i == 0:
+                    expected = self.transformer.output_shape(picture.shape)
+                    batch.data.reshape((len(lines), *expected))
                 self.transformer.check_fits(picture.shape, expected)
                 if mixup:
                     mixup.check_label(line.label)
-            except FatalError as err:
-                err.args = (f"{err} (picture {line.path})",)
-                raise
             place = slice(i, i + 1)
             out = batch.data.data[place]
             self.transformer.transform([picture.shape], [picture], picture.dtype, samples[place], out)
@@ -133,6 +135,16 @@ class ImageLoader(Loader):
         path = self.root_folder + line.path
         picture = decode(read_bytes(path), self.color, path)
         return np.ascontiguousarray(resize(picture, *self.new_size)) if all(self.new_size) else picture
+
+
+@contextmanager
+def naming(line: Line) -> Iterator[None]:
+    """Add to an error which picture it is about."""
+    try:
+        yield
+    except FatalError as err:
+        err.args = (f"{err} (picture {line.path})",)
+        raise
 
 
 def read_list(source: str) -> list[Line]:

@@ -185,6 +185,24 @@ class TestRefusals:
         with pytest.raises(FatalError, match="Failed opening HDF5 file: .*0.h5"):
             Reader(source, 1)
 
+    def test_damaged_file_after_a_good_one(self, tmp_path):
+        source = write_files(tmp_path, 4, 400)
+        contents = bytearray((tmp_path / "1.h5").read_bytes())
+        (tmp_path / "1.h5").write_bytes(contents[: len(contents) // 2])
+        reader = Reader(source, 4)
+        reader.batch()
+        with pytest.raises(FatalError, match="Failed opening HDF5 file: .*1.h5"):
+            reader.batch()
+
+    def test_damaged_table_of_contents(self, tmp_path):
+        """h5py opens such a file and fails later, with an error of another kind."""
+        source = write_files(tmp_path, 4)
+        contents = (tmp_path / "0.h5").read_bytes()
+        assert b"HEAP" in contents
+        (tmp_path / "0.h5").write_bytes(contents.replace(b"HEAP", b"XXXX"))
+        with pytest.raises(FatalError, match="Failed opening HDF5 file: .*0.h5 .*heap"):
+            Reader(source, 1)
+
     def test_missing_dataset_lists_those_that_are_there(self, tmp_path):
         with pytest.raises(FatalError, match="Failed to find HDF5 dataset y in .*0.h5 .*label, x"):
             Reader(write_files(tmp_path, 1), 1, tops=("x", "y"))

@@ -195,6 +195,21 @@ class TestRefusals:
         with pytest.raises(FatalError, match="Could not load 0.png"):
             image_data()
 
+    def test_later_picture_is_damaged(self, image_data, folder):
+        (folder / "4.png").write_bytes((folder / "4.png").read_bytes()[:50])
+        reader = image_data()
+        reader.batch()
+        with pytest.raises(FatalError, match="Could not load 4.png"):
+            reader.batch()
+
+    @pytest.mark.parametrize(("number", "batches"), [(0, 0), (3, 1)])
+    def test_picture_at_the_start_of_a_batch_is_too_small(self, number, batches, image_data):
+        Image.new("RGB", (3, 3)).save(f"{number}.png")
+        with pytest.raises(FatalError, match=rf"img_height >= crop_size .*\(picture {number}.png\)"):
+            reader = image_data(transform="crop_size: 4")
+            for _ in range(batches + 1):
+                reader.batch()
+
     def test_sizes_differ(self, image_data):
         Image.new("RGB", (9, 2)).save("1.png")
         with pytest.raises(FatalError, match=r"height .*\(picture 1.png\)"):

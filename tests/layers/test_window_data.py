@@ -277,6 +277,12 @@ class TestRefusals:
         ):
             batch()
 
+    def test_damaged_picture(self, window_data, folder):
+        (folder / "ramp.png").write_bytes((folder / "ramp.png").read_bytes()[:60])
+        batch = window_data(OBJECT, NOTHING, data="batch_size: 1")
+        with pytest.raises(FatalError, match="Could not load ramp.png"):
+            batch()
+
     def test_missing_picture(self, window_data, folder):
         (folder / "ramp.png").unlink()
         batch = window_data(OBJECT, NOTHING, data="batch_size: 1")
