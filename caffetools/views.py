@@ -11,6 +11,8 @@ from operator import index
 import numpy as np
 
 from caffetools import blob as engine
+from caffetools.engine.devices import why_no_gpu
+from caffetools.glog import fatal
 from caffetools.proto import caffe_pb2
 
 
@@ -63,6 +65,16 @@ class Blob:
     def width(self) -> int:
         """The size of axis 3."""
         return self._blob.legacy(3)
+
+    @property
+    def _gpu_data_ptr(self) -> int:
+        """Where a GPU holds the values. Errors: FatalError where there is none, as below."""
+        fatal(f"The data of a blob has no address on a GPU: {why_no_gpu()}")
+
+    @property
+    def _gpu_diff_ptr(self) -> int:
+        """Where a GPU holds the gradients."""
+        fatal(f"The diff of a blob has no address on a GPU: {why_no_gpu()}")
 
     def reshape(self, *sizes: int) -> None:
         """Give the blob another shape: `reshape(10, 3, 24, 24)`; without sizes it becomes a scalar."""

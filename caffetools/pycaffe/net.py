@@ -18,6 +18,7 @@ from caffetools.net import weights as weights_io
 from caffetools.pycaffe import layer_view
 from caffetools.pycaffe.batches import Collector, batches, length_of, need_arrays
 from caffetools.pycaffe.mode import random_source
+from caffetools.pycaffe.parallel import ranks
 from caffetools.views import Blob, BlobVec
 
 Arrays = dict[str, np.ndarray]
@@ -51,7 +52,8 @@ class Net:
         check_file(network_file)
         if weights is not None:
             check_file(weights)
-        context = Context(random=random_source())
+        rank, count = ranks()
+        context = Context(random=random_source(), rank=rank, ranks=count)
         self._bind(engine.load_net(os.fspath(network_file), phase, context, level, list(stages or [])))
         if weights is not None:
             self.copy_from(weights)

@@ -10,6 +10,7 @@ from caffetools import upgrade
 from caffetools.proto import caffe_pb2
 from caffetools.pycaffe.mode import random_source
 from caffetools.pycaffe.net import Net, Path
+from caffetools.pycaffe.parallel import ranks
 
 
 class Solver:
@@ -26,7 +27,8 @@ class Solver:
     def _build(self, param):
         if self.type is not None:
             param.type = self.type
-        self._solver = engine.Solver(param, random=random_source())
+        rank, count = ranks()
+        self._solver = engine.Solver(param, rank=rank, ranks=count, random=random_source())
         self.net = Net.of(self._solver.net)
         self.test_nets = [Net.of(net) for net in self._solver.test_nets]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 
+import h5py
 import numpy as np
 import pytest
 
@@ -14,10 +16,12 @@ from caffetools.engine import devices
 from tests.pycaffe.conftest import DEPLOY
 from tests.recorded import tool_environment
 
-# What `import caffe` offered, as far as it is here.
+# What `import caffe` offered.
 NAMES = """
     Net SGDSolver NesterovSolver AdaGradSolver RMSPropSolver AdaDeltaSolver AdamSolver get_solver init_log log
     set_mode_cpu set_mode_gpu set_device set_random_seed layer_type_list Layer TRAIN TEST __version__
+    NCCL Timer solver_count set_solver_count solver_rank set_solver_rank set_multiprocess has_nccl
+    Classifier Detector io layers params NetSpec to_proto net_spec draw coord_map proto
 """
 
 
@@ -49,6 +53,82 @@ def test_gpu_is_refused_with_the_reason(switch, monkeypatch):
     monkeypatch.setattr(devices, "CUDA_DRIVER", "libno-such-driver.so")
     with pytest.raises(RuntimeError, match="Cannot use GPU.*libno-such-driver.so cannot be loaded"):
         switch()
+
+
+@pytest.mark.parametrize("pointer", ["_gpu_data_ptr", "_gpu_diff_ptr"])
+def test_addresses_on_a_gpu_are_refused(pointer, deploy):
+    with pytest.raises(RuntimeError, match=f"The {pointer[5:9]} of a blob has no address on a GPU: "):
+        getattr(deploy.blobs["data"], pointer)
+
+
+@pytest.mark.parametrize("call", [caffe.NCCL.new_uid, lambda: caffe.NCCL(None, "uid")])
+def test_nccl_is_refused(call):
+    assert not caffe.has_nccl()
+    with pytest.raises(RuntimeError, match="Cannot use NCCL: "):
+        call()
+
+
+def test_timer():
+    timer = caffe.Timer()
+    assert timer.ms == 0
+    timer.start()
+    time.sleep(0.02)
+    timer.stop()
+    first = timer.ms
+    assert first >= 20 and timer.ms == first
+    timer.start()
+    assert 0 <= timer.ms < timer.ms
+
+
+class TestSeveralProcesses:
+    @pytest.fixture(autouse=True)
+    def alone_again(self):
+        yield
+        caffe.set_solver_rank(0)
+        caffe.set_solver_count(1)
+
+    def test_alone(self):
+        assert (caffe.solver_rank(), caffe.solver_count()) == (0, 1)
+
+    @pytest.fixture
+    def files(self, write):
+        with h5py.File("d.h5", "w") as file:
+            file["x"] = np.arange(12, dtype=np.float32).reshape(12, 1)
+        write("d.h5\n", "list.txt")
+        write("""
+            layer {
+              type: "HDF5Data" name: "x" top: "x" hdf5_data_param { source: "list.txt" batch_size: 2 }
+            }
+            layer { type: "InnerProduct" name: "ip" bottom: "x" top: "ip" inner_product_param { num_output: 1 } }
+            layer { type: "Reduction" name: "loss" bottom: "ip" top: "loss" loss_weight: 1 }
+        """)
+        write('net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed"', "solver.prototxt")
+
+    @pytest.mark.parametrize("rank", range(3))
+    def test_each_reads_its_own_records(self, files, rank):
+        caffe.set_multiprocess(True)
+        caffe.set_solver_count(3)
+        caffe.set_solver_rank(rank)
+        nets = [caffe.get_solver("solver.prototxt").net, caffe.Net("net.prototxt", caffe.TRAIN)]
+        for net in nets:
+            seen = [value for _ in range(2) for value in net.forward(end="x")["x"].ravel().tolist()]
+            assert seen == [rank, rank + 3, rank + 6, rank + 9]
+
+    @pytest.mark.parametrize(
+        ("call", "words"),
+        [
+            (lambda: caffe.set_solver_count(0), "solver_count >= 1 .0 vs. 1."),
+            (lambda: caffe.set_solver_rank(-1), "solver_rank >= 0 .-1 vs. 0."),
+        ],
+    )
+    def test_refusals(self, call, words):
+        with pytest.raises(RuntimeError, match=words):
+            call()
+
+    def test_rank_that_is_too_large(self, files):
+        caffe.set_solver_rank(2)
+        with pytest.raises(RuntimeError, match="the solver rank 2 of 1: call set_solver_count"):
+            caffe.get_solver("solver.prototxt")
 
 
 class TestRandomSeed:
