@@ -27,6 +27,7 @@ ACTIONS: dict[str, str] = {
     "warm": "caffetools.cli.warm",
     "summary": "caffetools.cli.summary",
     "draw": "caffetools.cli.draw",
+    "visualize": "caffetools.cli.visualize",
     "completion": "caffetools.cli.completion",
 }
 

@@ -17,13 +17,16 @@ from caffetools.formats.files import atomic_path
 from caffetools.glog import fatal
 
 if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg")
 PAGE, PANEL, TEXT, MUTED, GRID = "#ffffff", "#ffffff", "#24292f", "#57606a", "#d8dee4"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d")
-#: Colour maps: of values from zero up, of counts on a light ground, of signed weights.
-VALUES, COUNTS, SIGNED = "viridis", "Blues", "gray"
+#: What lies between tiles: neither black nor white nor gray, so that all tiles have edges.
+GROUND = "#cfdfec"
+#: Colour maps: of counts on a light ground, and of weights and activations.
+COUNTS, SIGNED = "Blues", "gray"
 DPI = 150
 
 _LOOK = {
@@ -104,6 +107,18 @@ def save(picture: Figure, path: str | os.PathLike[str], dpi: float = DPI) -> Non
     metadata = {"Date": None} if kind == "svg" else None
     with atomic_path(path) as temporary:
         picture.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
+
+
+def colour_map(name: str) -> Colormap:
+    """Return one of matplotlib's colour maps."""
+    import matplotlib
+
+    return matplotlib.colormaps[name]
+
+
+def rgb(colour: str) -> tuple[float, float, float]:
+    """Return red, green and blue of a colour such as "#cfdfec", in [0, 1]."""
+    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
 
 
 def thousands(value: float, _: object = None) -> str:

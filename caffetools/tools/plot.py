@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caffetools import upgrade
-from caffetools.glog import info
 from caffetools.pictures import curves, style
 from caffetools.pictures.curves import Curve, Panel
 from caffetools.tools import schedule
@@ -30,5 +29,4 @@ def plot_schedule(solvers: Sequence[str], output: str = "") -> Path:
     with style.look():
         figure = curves.draw([Panel(title, lines, curves.is_wide(lines))], "iteration", names)
         style.save(figure, path)
-    info(f"Saved {path}")
     return path
