@@ -159,6 +159,16 @@ def test_lmdb_map_grows(tmp_path, monkeypatch):
     assert len(contents("lmdb", tmp_path / "db")) == 401
 
 
+def test_lmdb_map_grows_beyond_what_was_expected(tmp_path, monkeypatch):
+    """Keys do not count in the estimate, so that these fill the map during the commit."""
+    monkeypatch.setattr(lmdb_module, "FIRST_MAP_SIZE", 1 << 16)
+    records = [(b"%0500d" % number, b"") for number in range(2000)]
+    with open_db("lmdb", tmp_path / "db", "new") as db:
+        for key, value in records:
+            db.put(key, value)
+    assert contents("lmdb", tmp_path / "db") == records
+
+
 # ---- several readers, read-only folders --------------------------------------------------------------------
 
 

@@ -107,6 +107,7 @@ class LMDB(Database):
     def commit(self) -> None:
         import lmdb
 
+        self._make_room()
         while self._pending:
             with self._errors("write"):
                 try:
@@ -116,6 +117,20 @@ class LMDB(Database):
                     self._pending.clear()
                 except lmdb.MapFullError:  # nothing was stored: enlarge the map and do it again
                     self._env.set_mapsize(2 * self._env.info()["map_size"])
+
+    def _make_room(self) -> None:
+        """Enlarge the map to what the pending records will probably take: one that is full costs a commit."""
+        info, page = self._env.info(), self._env.stat()["psize"]
+        used = (info["last_pgno"] + 1) * page
+        # large values have pages of their own, small ones share pages that stay half empty at worst
+        needed = used + sum(
+            2 * len(value) if len(value) < page else len(value) + page for _, value in self._pending
+        )
+        size = info["map_size"]
+        while size < needed:
+            size *= 2
+        if size > info["map_size"]:
+            self._env.set_mapsize(size)
 
     def close(self) -> None:
         if self._closed:
