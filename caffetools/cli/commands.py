@@ -21,11 +21,16 @@ TOOLS: dict[str, str] = {
     "upgrade_net_proto_text": "caffetools.cli.upgrade_net_proto_text",
     "upgrade_net_proto_binary": "caffetools.cli.upgrade_net_proto_binary",
     "upgrade_solver_proto_text": "caffetools.cli.upgrade_solver_proto_text",
+    "classify": "caffetools.cli.classify",
+    "detect": "caffetools.cli.detect",
+    "draw_net": "caffetools.cli.draw_net",
+    "train_net": "caffetools.cli.train_net",
 }
 #: Commands that only ``caffe`` has, beside the original's own four.
 ACTIONS: dict[str, str] = {
     "warm": "caffetools.cli.warm",
     "summary": "caffetools.cli.summary",
+    "plot": "caffetools.cli.plot",
     "draw": "caffetools.cli.draw",
     "visualize": "caffetools.cli.visualize",
     "completion": "caffetools.cli.completion",
