@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 
 from caffetools.engine.cpu import conv_tiles, simd
@@ -16,7 +15,7 @@ from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_image import Axis, ImageLayout, PixelTable
 from caffetools.engine.cpu.panels import Panels
 from caffetools.engine.cpu.tiles import BIAS, LONGEST_SPAN
-from caffetools.engine.cpu.workspace import scratch
+from caffetools.engine.cpu.workspace import scratch, thread_scratch
 
 #: Padded images that are made before they are used: as much as stays in an outer cache.
 GROUP_BYTES = 4 << 20
@@ -207,9 +206,8 @@ class TapProduct:
                 self.plane, result,
             )  # fmt: skip
         else:
-            threads = numba.config.NUMBA_NUM_THREADS
-            gathered = scratch("conv gathered", threads * conv_tiles.K_BLOCK * self.tile_width, self.dtype)
-            results = scratch("conv results", threads * self.rows * self.tile_width, self.dtype)
+            gathered = thread_scratch("conv gathered", conv_tiles.K_BLOCK * self.tile_width, self.dtype)
+            results = thread_scratch("conv results", self.rows * self.tile_width, self.dtype)
             conv_tiles.multiply_gathered(
                 filters, self.groups, self.panels, self.tile_width, images, self.taps, self.addresses,
                 gathered, results, target, result,

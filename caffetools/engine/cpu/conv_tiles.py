@@ -90,8 +90,8 @@ def multiply_gathered(
 ):
     """Convolve images whose planes are small.
 
-    addresses: where output pixel p lies in its image. gathered, results: for each thread, K_BLOCK and `rows`
-    lines of `tile_width` elements.
+    addresses: where output pixel p lies in its image. gathered, results: `thread_scratch` of K_BLOCK and of
+    `rows` lines of `tile_width` elements.
     """
     _, depth, rows = filters
     image, image_place, image_step, group_step, count = images
@@ -101,22 +101,22 @@ def multiply_gathered(
     for job in numba.prange(groups * tiles):
         group, tile = job // tiles, job % tiles
         width = min(tile_width, count * plane - tile * tile_width)
-        place, c = numba.get_thread_id() * K_BLOCK * tile_width, numba.get_thread_id() * rows * tile_width
+        place, c = numba.get_thread_id() * gathered[1], numba.get_thread_id() * results[1]
         for first_k in range(0, depth, K_BLOCK):
             steps = min(K_BLOCK, depth - first_k)
             for j in range(tile_width):
                 n, pixel = divmod(tile * tile_width + min(j, width - 1), plane)
                 source = image_place + n * image_step + group * group_step + addresses[pixel]
                 for k in range(steps):
-                    gathered[place + k * tile_width + j] = image[source + taps[first_k + k]]
+                    gathered[0][place + k * tile_width + j] = image[source + taps[first_k + k]]
             _multiply_panels(
-                filters, group, panels, first_k, steps, gathered, place, results, c, tile_width, result
+                filters, group, panels, first_k, steps, gathered[0], place, results[0], c, tile_width, result
             )
         for j in range(width):
             n, pixel = divmod(tile * tile_width + j, plane)
             first = y_place + n * y_image_step + group * rows * y_channel_step + pixel
             for m in range(rows):
-                y[first + m * y_channel_step] = results[c + m * tile_width + j]
+                y[first + m * y_channel_step] = results[0][c + m * tile_width + j]
 
 
 @kernel

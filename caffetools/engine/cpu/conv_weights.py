@@ -20,7 +20,7 @@ from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, micro_kernel, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
-from caffetools.engine.cpu.workspace import scratch
+from caffetools.engine.cpu.workspace import scratch, thread_scratch
 
 #: Pixels whose turned gradients stay in the first-level cache while the taps pass over them: 24 KiB of 32
 #: floats each.
@@ -62,11 +62,11 @@ class FilterGradient:
         panel_block = -(-panels.count // max(1, JOBS // (chunks * geometry.group * blocks)))
         self.tiling = lanes, width, blocks, rows_block, panel_block
         self.chunks, self.partial = chunks, chunks * partial
-        self.turned = numba.config.NUMBA_NUM_THREADS * rows_block * out_columns * width
+        self.turned = rows_block * out_columns * width
 
     def run(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
         geometry = self.geometry
-        turned = scratch("conv turned", self.turned, geometry.dtype)
+        turned = thread_scratch("conv turned", self.turned, geometry.dtype)
         partial = scratch("conv partial", self.partial, geometry.dtype)
         group_step = geometry.group_channels * self.layout.channel_step
         turning = turner(geometry.dtype)
@@ -106,7 +106,7 @@ def _multiply_taps(
     part: (first, count) of the images of dy that `images`, (flat buffer, place of the first, distance of
     groups), holds. row_starts: where each row of each image begins for tap 0, whose own offset is 0. tiling:
     (lanes, channels of a block, blocks of a group, rows turned at once, panels of a job). add: 0 for the
-    first part of a sum, ADD for others. turned: for each thread, the block of dy in use.
+    first part of a sum, ADD for others. turned: `thread_scratch` of the block of dy in use.
     """
     tap_count, one = taps.size, partial.dtype.type(1)
     first, count = part
@@ -123,14 +123,15 @@ def _multiply_taps(
             (chunk + 1) * count * rows_per_image // chunks,
         )
         channel, used = group * channels + block * width, min(width, channels - block * width)
-        place = numba.get_thread_id() * rows_block * row_length * width
+        place = numba.get_thread_id() * turned[1]
         source = simd.at(image, image_place + group * group_step)
         sums = ((chunk * groups + group) * blocks + block) * (tap_count + 1) * width
         for row in range(first_row, last_row, rows_block):
             rows = min(rows_block, last_row - row)
             flags = ADD if row > first_row else add
-            _turn_rows(turner, dy, first * rows_per_image + row, rows, channel, used, tiling, turned, place)
-            gradients = simd.at(turned, place)
+            start = first * rows_per_image + row
+            _turn_rows(turner, dy, start, rows, channel, used, tiling, turned[0], place)
+            gradients = simd.at(turned[0], place)
             if panel_job == 0:
                 c = simd.at(partial, sums + tap_count * width)
                 multiply_tile(

@@ -18,17 +18,19 @@ from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, multiply_tile
 from caffetools.engine.cpu.turn import move, mover, turn, turner
-from caffetools.engine.cpu.workspace import scratch
+from caffetools.engine.cpu.workspace import scratch, thread_scratch
 from caffetools.glog import check
 
 #: Steps of the common axis in one block: a strip of B is 256 x 32 floats, 32 KiB.
 K_BLOCK = 256
-#: Panels of A that one job multiplies with its part of B.
-PANEL_BLOCK = 32
+#: Panels of A that one job multiplies with its part of B, and most tiles of that part.
+PANEL_BLOCK, TILE_BLOCK = 32, 8
+#: Rows of B that are packed at a time.
+PACK_ROWS = 8
 #: Products with fewer multiplications than this stay on the calling thread: waking others costs more.
-SERIAL_BELOW = 200_000
+SERIAL_BELOW = 500_000
 #: How many jobs a product is cut into where its size allows; enough to keep many threads evenly busy.
-JOBS = 64
+JOBS = 32
 
 
 def gemm(
@@ -53,7 +55,7 @@ def gemm(
     panels, tiling = _plan(rows, columns, c.dtype)
     run = _multiply_serial if rows * columns * depth < SERIAL_BELOW else _multiply_parallel
     packed = a.reshape(-1) if trans_a else scratch("gemm a", rows * depth, c.dtype)
-    strips = scratch("gemm b", numba.config.NUMBA_NUM_THREADS * K_BLOCK * tiling[1], c.dtype)
+    strips = thread_scratch("gemm b", tiling[2] * K_BLOCK * tiling[1], c.dtype)
     copiers = turner(c.dtype), mover(c.dtype)
     run(
         trans_a, trans_b, scalar(alpha), a, packed, b, strips, scalar(beta), c, depth, panels, tiling, copiers
@@ -68,7 +70,11 @@ def _plan(rows, columns, dtype):
     panels = Panels.cut(rows)
     tiles = -(-columns // (vectors * lanes))
     blocks = -(-panels.count // PANEL_BLOCK)
-    return panels.with_kernels(dtype, vectors), (lanes, vectors * lanes, max(1, tiles * blocks // JOBS))
+    return panels.with_kernels(dtype, vectors), (
+        lanes,
+        vectors * lanes,
+        max(1, min(TILE_BLOCK, tiles * blocks // JOBS)),
+    )
 
 
 @parallel_kernel
@@ -79,7 +85,7 @@ def _multiply_parallel(
         for panel in numba.prange(panels[0]):
             _pack_a(copiers, a, panels, panel, tiling[0], depth, packed)
     for job in numba.prange(_job_count(c.shape[1], panels, tiling)):
-        strip = numba.get_thread_id() * K_BLOCK * tiling[1]
+        strip = numba.get_thread_id() * strips[1]
         _multiply_job(
             job, trans_a, trans_b, alpha, packed, b, strips, strip, beta, c, depth, panels, tiling, copiers
         )
@@ -127,10 +133,13 @@ def _multiply_job(
     for first_k in range(0, depth, K_BLOCK):
         steps = min(K_BLOCK, depth - first_k)
         flags = ADD if first_k > 0 or beta != zero else 0
+        _pack_b(
+            copiers, trans_b, b, first_k, steps, first_tile, last_tile, lanes, tile_width, strips[0], strip
+        )
         for tile in range(first_tile, last_tile):
             column = tile * tile_width
             width = min(tile_width, columns - column)
-            _pack_b(copiers, trans_b, b, first_k, steps, column, width, lanes, tile_width, strips, strip)
+            packed_b = simd.at(strips[0], strip + (tile - first_tile) * steps * tile_width)
             for panel in range(first_panel, last_panel):
                 start, a_step = panel_start(panels, panel), panel_height(panels, panel)
                 place = start * depth + first_k * a_step
@@ -138,7 +147,7 @@ def _multiply_job(
                     place, a_step = first_k * rows + start, rows
                 multiply_tile(
                     panel_kernel(panels, panel),
-                    (steps, simd.at(packed, place), a_step, simd.at(strips, strip), tile_width),
+                    (steps, simd.at(packed, place), a_step, packed_b, tile_width),
                     (simd.at(c, start * columns + column), columns, simd.at(c, 0), alpha, width, flags),
                 )
 
@@ -154,14 +163,23 @@ def _pack_a(copiers, a, panels, panel, lanes, depth, packed):
 
 
 @kernel
-def _pack_b(copiers, trans_b, b, first_k, steps, first_column, width, lanes, tile_width, strips, strip):
-    """Copy the part of B that one tile needs to [k][column], zero beyond the matrix."""
-    for j in range(0, tile_width, lanes):
-        column, used = first_column + min(j, width - 1), max(0, min(lanes, width - j))
-        target = simd.at(strips, strip + j), tile_width, lanes
-        if trans_b:
-            source = column * b.shape[1] + first_k
-            turn(copiers[0], (simd.at(b, source), b.shape[1], used, steps), target)
-        else:
-            source = first_k * b.shape[1] + column
-            move(copiers[1], (simd.at(b, source), b.shape[1], steps, used), target)
+def _pack_b(copiers, trans_b, b, first_k, steps, first_tile, last_tile, lanes, tile_width, strips, strip):
+    """Copy the part of B that some tiles need to [tile][k][column], zero beyond the matrix."""
+    columns = b.shape[0] if trans_b else b.shape[1]
+    # A few rows for all tiles before the next rows: memory is read in longer pieces.
+    rows = steps if trans_b else PACK_ROWS
+    for k in range(0, steps, rows):
+        count = min(rows, steps - k)
+        for tile in range(first_tile, last_tile):
+            place = strip + ((tile - first_tile) * steps + k) * tile_width
+            for j in range(0, tile_width, lanes):
+                column = tile * tile_width + j
+                used = max(0, min(lanes, columns - column))
+                column = min(column, columns - 1)
+                target = simd.at(strips, place + j), tile_width, lanes
+                if trans_b:
+                    source = simd.at(b, column * b.shape[1] + first_k + k)
+                    turn(copiers[0], (source, b.shape[1], used, count), target)
+                else:
+                    source = simd.at(b, (first_k + k) * b.shape[1] + column)
+                    move(copiers[1], (source, b.shape[1], count, used), target)

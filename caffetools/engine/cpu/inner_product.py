@@ -17,7 +17,7 @@ from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, BIAS, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
-from caffetools.engine.cpu.workspace import scratch
+from caffetools.engine.cpu.workspace import scratch, thread_scratch
 from caffetools.glog import check
 
 #: Steps of the common axis that are done for a few panels of weights before going on: 64 KiB of a tile of the
@@ -45,9 +45,9 @@ def inner_product(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.n
     _, tile_width, tiles = tiling
     packed = scratch("inner product x", tiles * tile_width * depth, x.dtype)
     job_size = PANEL_BLOCK * TILE_BLOCK * panels[1] * tile_width
-    results = scratch("inner product y", numba.config.NUMBA_NUM_THREADS * job_size, x.dtype)
+    results = thread_scratch("inner product y", job_size, x.dtype)
     flags, bias = (0, packed) if bias is None else (BIAS, bias)
-    _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results, job_size, turner(x.dtype))
+    _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results, turner(x.dtype))
 
 
 @lru_cache(maxsize=1024)
@@ -61,19 +61,19 @@ def _plan(outputs, batch, depth, dtype):
 
 
 @parallel_kernel
-def _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results, job_size, turner):
+def _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results, turner):
     tiles = tiling[2]
     for tile in numba.prange(tiles):
         _pack_batch(turner, x, tile, tiling, packed)
     for job in numba.prange((panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK):
-        place = numba.get_thread_id() * job_size
+        place = numba.get_thread_id() * results[1]
         panel_range = job * PANEL_BLOCK, min((job + 1) * PANEL_BLOCK, panels[0])
         for first_tile in range(0, tiles, TILE_BLOCK):
             tile_range = first_tile, min(first_tile + TILE_BLOCK, tiles)
             _multiply_block(
-                w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, results, place
+                w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, results[0], place
             )
-            _turn_block(results, place, panels, panel_range, tiling, tile_range, y)
+            _turn_block(results[0], place, panels, panel_range, tiling, tile_range, y)
 
 
 @kernel

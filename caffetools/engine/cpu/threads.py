@@ -4,10 +4,6 @@ Entering a parallel kernel costs 2 microseconds with OpenMP, 20 with TBB and ove
 queue, which small nets would feel in every layer. OpenMP is there wherever libgomp is, TBB comes with the
 package `tbb`.
 
-A thread that waits for the others spins before it sleeps. libgomp's own span, about a millisecond, costs nothing on
-an idle machine, but where another program wants the processors it keeps the thread that is waited for from running: a
-LeNet step then took 26 ms instead of 3. A span of SPINS costs 4 % at rest and 8 ms instead of 26 under load.
-
 After a fork, a child must not enter parallel kernels if the parent has done so under OpenMP: numba ends it
 with a message. Data layers prefetch with threads for that reason.
 """
@@ -22,13 +18,9 @@ from pathlib import Path
 
 from caffetools import glog
 
-SPINS = 2000  # turns that a waiting OpenMP thread takes before it sleeps
-
 
 def start() -> None:
     """Fix the number of threads and the threading layer, before any kernel runs."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # libgomp reads it when it is loaded
     count = thread_count()
     late = "numba" in sys.modules
     previous = os.environ.get("NUMBA_NUM_THREADS")

@@ -57,38 +57,58 @@ def _transpose(builder, vectors):
 
 def _turn(emitter, a, a_step, rows, columns, out, out_step, width):
     builder, size = emitter.builder, number(emitter.kind.lanes)
-    whole_rows = builder.and_(builder.icmp_signed(">=", rows, size), builder.icmp_signed(">=", width, size))
+    all_rows, all_lanes = (builder.icmp_signed(">=", count, size) for count in (rows, width))
+    # Cases from the most frequent to the most general; only the last needs masks, which are slow on some hosts.
     with cgutils.for_range_slice(builder, number(0), columns, size, intp=simd.int64) as (first, _):
         left = builder.sub(columns, first)
-        whole = builder.and_(whole_rows, builder.icmp_signed(">=", left, size))
-        source, target = emitter.at(a, first), emitter.at(out, builder.mul(first, out_step))
-        with builder.if_else(whole) as branches:
-            for branch, bounds in zip(branches, (None, (rows, left, width)), strict=True):
-                with branch:
-                    _turn_square(emitter, source, a_step, target, out_step, bounds)
+        unmasked = builder.and_(all_lanes, builder.icmp_signed(">=", left, size))
+        square = _Square(emitter, emitter.at(a, first), a_step, emitter.at(out, builder.mul(first, out_step)), out_step)
+        with builder.if_else(unmasked) as (then, otherwise):
+            with then, builder.if_else(all_rows) as (full, partial):
+                with full:
+                    square.turn(square.load)
+                with partial:
+                    square.turn(lambda i: square.load_if(i, rows))
+            with otherwise:
+                square.turn_masked(rows, left, width)
 
 
-def _turn_square(emitter, source, a_step, target, out_step, bounds):
-    """Transpose one square, or the part of it that exists: `bounds` = (rows, columns, width)."""
-    builder, lanes = emitter.builder, range(emitter.kind.lanes)
-    nothing = ir.Constant(emitter.mask, [0] * emitter.kind.lanes)
+class _Square:
+    """Transposes one square of lanes x lanes elements."""
 
-    def only_if(index, bound, mask):
-        return builder.select(builder.icmp_signed("<", number(index), bound), mask, nothing)
+    def __init__(self, emitter, source, a_step, target, out_step):
+        builder = emitter.builder
+        self.emitter, self.builder, self.lanes = emitter, builder, range(emitter.kind.lanes)
+        self.sources = [emitter.at(source, builder.mul(a_step, number(i))) for i in self.lanes]
+        self.targets = [emitter.at(target, builder.mul(out_step, number(j))) for j in self.lanes]
 
-    sources = [emitter.at(source, builder.mul(a_step, number(i))) for i in lanes]
-    targets = [emitter.at(target, builder.mul(out_step, number(j))) for j in lanes]
-    if bounds is None:
-        for address, vector in zip(
-            targets, _transpose(builder, [emitter.load(s, 0) for s in sources]), strict=True
-        ):
-            emitter.store(vector, address, 0)
-        return
-    rows, columns, width = bounds
-    seen, written = emitter.lanes_below(columns), emitter.lanes_below(width)
-    vectors = [emitter.masked_load(sources[i], 0, only_if(i, rows, seen), emitter.zero) for i in lanes]
-    for j, vector in enumerate(_transpose(builder, vectors)):
-        emitter.store(vector, targets[j], 0, only_if(j, columns, written))
+    def load(self, i):
+        return self.emitter.load(self.sources[i], 0)
+
+    def load_if(self, i, rows):
+        """Load row i if it exists, else give zeros."""
+        row = cgutils.alloca_once_value(self.builder, self.emitter.zero)
+        self.builder.store(self.emitter.zero, row)
+        with self.builder.if_then(self.builder.icmp_signed("<", number(i), rows)):
+            self.builder.store(self.load(i), row)
+        return self.builder.load(row)
+
+    def turn(self, load):
+        for target, vector in zip(self.targets, _transpose(self.builder, [load(i) for i in self.lanes]), strict=True):
+            self.emitter.store(vector, target, 0)
+
+    def turn_masked(self, rows, columns, width):
+        """Touch nothing outside `rows` x `columns` of the source and `columns` x `width` of the target."""
+        emitter, builder = self.emitter, self.builder
+        nothing = ir.Constant(emitter.mask, [0] * len(self.lanes))
+
+        def only_if(index, bound, mask):
+            return builder.select(builder.icmp_signed("<", number(index), bound), mask, nothing)
+
+        seen, written = emitter.lanes_below(columns), emitter.lanes_below(width)
+        vectors = [emitter.masked_load(self.sources[i], 0, only_if(i, rows, seen), emitter.zero) for i in self.lanes]
+        for j, vector in enumerate(_transpose(builder, vectors)):
+            emitter.store(vector, self.targets[j], 0, only_if(j, columns, written))
 
 
 def _move(emitter, a, a_step, rows, columns, out, out_step, width):
