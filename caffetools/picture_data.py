@@ -6,11 +6,9 @@ any thread may make any batch, and a run is resumed by saying how many items it 
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
-from caffetools import glog
+from caffetools import glog, prefetch
 from caffetools.blob import Blob
 from caffetools.formats import image
 from caffetools.glog import FatalError, check_gt
@@ -83,7 +81,7 @@ class PictureDataLayer(Layer):
         self.loader = loader
         self.sample = 0
         self.batches = [Batch(self.dtype) for _ in range(ahead + 1)]
-        self.threads = min(ahead, _processors())
+        self.threads = min(ahead, prefetch.processors())
         self._start()
 
     def _start(self):
@@ -138,8 +136,3 @@ def decode(data: bytes, color: bool, path: str) -> np.ndarray:
         return image.decode(data, color)
     except FatalError as err:
         raise FatalError(f"Check failed: cv_img.data Could not load {path} ({err})") from err
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -46,5 +46,7 @@ def turn(x, cosine, sine, y):
 @kernel
 def reflected(i, size):
     """Return the pixel of 0 .. size - 1 that position i shows: ... 1 0 | 0 1 2 ... size - 1 | size - 1 ..."""
+    if 0 <= i < size:  # almost always; the division below would take most of the time
+        return i
     i %= 2 * size
-    return i if i < size else 2 * size - 1 - i
+    return min(i, 2 * size - 1 - i)

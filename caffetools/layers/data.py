@@ -10,14 +10,13 @@ number; tests see all records. Threads read, decode and transform `prefetch` bat
 
 from __future__ import annotations
 
-import os
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from caffetools import glog
+from caffetools import glog, prefetch
 from caffetools.blob import Blob
 from caffetools.formats import datum as datum_format
 from caffetools.formats import image
@@ -73,8 +72,9 @@ class DataLayer(Layer):
         self.position = self.loader.position
         # One batch is in the net's hands while `prefetch` more are made ready.
         self.batches = [Batch(self.dtype) for _ in range(param.prefetch + 1)]
-        # Raw records keep one thread a little busy, decoding can use every processor.
-        self.threads = min(param.prefetch, _processors()) if first.encoded else 1
+        # Raw records keep one thread a little busy, decoding can use every processor. A thread sleeps while all
+        # batches are full, so that those of a net which computes longer than they decode take little from it.
+        self.threads = min(param.prefetch, prefetch.processors()) if first.encoded else 1
         self._start()
 
     def reshape(self, bottom, top):
@@ -299,8 +299,3 @@ def _parse(value: bytes) -> caffe_pb2.Datum:
 
 def _text(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

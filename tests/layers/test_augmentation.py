@@ -55,8 +55,7 @@ def start(sources, monkeypatch):
     made = []
 
     def make(kind, transform, phase=TRAIN, seed=1, threads=1, tops=2):
-        for module in ("layers.data", "picture_data"):
-            monkeypatch.setattr(f"caffetools.{module}._processors", lambda: threads)
+        monkeypatch.setattr("caffetools.prefetch.processors", lambda: threads)
         text = LAYERS[kind] % f"prefetch: {threads + 1}" + f' name: "d" transform_param {{ {transform} }}'
         context = Context(phase=phase, random=RandomSource(seed))
         param = text_format.Parse(text, caffe_pb2.LayerParameter())
