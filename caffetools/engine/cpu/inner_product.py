@@ -71,8 +71,9 @@ def _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results
         for first_tile in range(0, tiles, TILE_BLOCK):
             tile_range = first_tile, min(first_tile + TILE_BLOCK, tiles)
             _multiply_block(
-                w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, results[0], place
-            )
+                w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed,
+                results[0], place,
+            )  # fmt: skip
             _turn_block(results[0], place, panels, panel_range, tiling, tile_range, y)
 
 
