@@ -14,7 +14,7 @@ import caffetools
 #: "parts" are the single files that several layers share, such as transform.py.
 ORDER = (
     "glog < proto < formats < upgrade, graph < engine, blob, filler < layer < parts < layers < net < solver "
-    "< pictures < tools < cli, pycaffe"
+    "< pictures < tools < pycaffe < cli"
 )
 RANK = {room.strip(): rank for rank, group in enumerate(ORDER.split("<")) for room in group.split(",")}
 #: Files that belong to the room of another.

@@ -46,6 +46,11 @@ class PictureNet(Net):
             if value is not None:
                 setter(name, value)
 
+    @property
+    def takes_color(self) -> bool:
+        """Whether its pictures have colours, not one channel of gray."""
+        return self.blobs[self.inputs[0]].shape[1] > 1
+
     def outputs_of(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Return the first output for pictures of the input's size, or of any: (n, ...)."""
         name = self.inputs[0]

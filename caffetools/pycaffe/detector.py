@@ -41,7 +41,7 @@ class Detector(PictureNet):
         detections: list[dict[str, Any]] = []
         crops = []
         for filename, windows in images_windows:
-            picture = io.load_image(filename)
+            picture = io.load_image(filename, self.takes_color)
             for window in windows:
                 crops.append(self.crop(picture, np.asarray(window)))
                 detections.append({"window": window, "prediction": None, "filename": filename})

@@ -29,6 +29,6 @@ def set_mode_gpu() -> None:
     fatal(f"Cannot use GPU: {why_no_gpu()}. Call set_mode_cpu() instead.")
 
 
-def set_device(device_id: int) -> None:
+def set_device(device_id: int | str) -> None:
     """Refuse, like `set_mode_gpu`."""
     fatal(f"Cannot use GPU {device_id}: {why_no_gpu()}. Leave set_device out to compute on the CPU.")

@@ -49,6 +49,12 @@ layer {
 """
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    """Make the tests' random weights and inputs the same in every run."""
+    caffe.set_random_seed(1701)
+
+
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Return a function that writes a file in the current directory and returns its name."""

@@ -93,13 +93,15 @@ def test_unknown_type(make):
 
 
 def test_class_decides_whatever_the_file_says(make):
-    """One step of AdaGrad moves every weight by about the rate, whatever its gradient."""
+    """The first step of AdaGrad moves a weight by the rate times g / (|g| + 1e-8)."""
     solver = make('type: "Adam" momentum: 0 weight_decay: 0 lr_policy: "fixed"', caffe.AdaGradSolver)
-    before = weights(solver)
+    weight = solver.net.params["ip"][0]
+    before, gradients = weight.data.copy(), []
+    solver.add_callback(lambda: None, lambda: gradients.append(weight.diff.copy()))
     solver.step(1)
-    moved = np.abs(solver.net.params["ip"][0].data - before[2])
-    np.testing.assert_allclose(moved[moved > 1e-4], 0.01, rtol=1e-3)
-    assert moved.max() > 1e-4
+    (g,) = gradients
+    np.testing.assert_allclose(before - weight.data, 0.01 * g / (np.abs(g) + 1e-8), rtol=1e-3, atol=1e-5)
+    assert np.abs(before - weight.data).max() > 0.009
 
 
 def test_apply_update(make):

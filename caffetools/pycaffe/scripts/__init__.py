@@ -1,0 +1,1 @@
+"""What the original's Python scripts do: one plain function each."""

@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""The command `classify`, where users of the original look for it."""
+
+import os
+import sys
+
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from caffetools.cli.classify import command  # noqa: E402
+
+command.main()
