@@ -47,6 +47,12 @@ commands:
 @flag("sigint_effect", "stop", "what SIGINT (Ctrl-C) does: stop, snapshot or none", choices=_EFFECTS)
 @flag("sighup_effect", "snapshot", "what SIGHUP does: stop, snapshot or none", choices=_EFFECTS)
 @flag("sigterm_effect", "stop", "what SIGTERM does: stop, snapshot or none", choices=_EFFECTS)
+@flag(
+    "confusion",
+    "",
+    "a picture, .png or .svg, that test writes with the confusion matrix; tables and the most wrong samples beside it",
+    pattern="*.png",
+)
 @click.pass_context
 def command(ctx: click.Context, args: tuple[str, ...], **_: object) -> None:
     """What ``caffe`` does without a command that it knows."""
@@ -93,13 +99,18 @@ def train(
 @command.action(
     "test",
     "score a model\nusage: <program> --model=FILE --weights=FILE [FLAGS]",
-    examples=("<program> --model=lenet_train_test.prototxt --weights=lenet.caffemodel --iterations=100",),
+    examples=(
+        "<program> --model=lenet_train_test.prototxt --weights=lenet.caffemodel --iterations=100",
+        "<program> --model=lenet_train_test.prototxt --weights=lenet.caffemodel --iterations=100 --confusion=c.png",
+    ),
 )
-def test(model: str, weights: str, iterations: int, gpu: str, level: int, stage: str) -> object:
+def test(
+    model: str, weights: str, iterations: int, gpu: str, level: int, stage: str, confusion: str
+) -> object:
     """Score a model."""
     from caffetools.tools import test
 
-    return test.test(model, weights, iterations, gpu, level, stage)
+    return test.test(model, weights, iterations, gpu, level, stage, confusion)
 
 
 @command.action(

@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from caffetools.glog import check_gt, info
 from caffetools.layer import TEST, Context
 from caffetools.net import load_net
 from caffetools.net import weights as net_weights
+from caffetools.pictures import style
 from caffetools.tools import engines
+from caffetools.tools.confusion import Confusion
 
 
 def test(
-    model: str, weights: str, iterations: int = 50, gpu: str = "", level: int = 0, stage: str = ""
+    model: str,
+    weights: str,
+    iterations: int = 50,
+    gpu: str = "",
+    level: int = 0,
+    stage: str = "",
+    confusion: str = "",
 ) -> dict[str, list[float]]:
     """Score a net and return the mean of each output's elements.
 
     model: the net's prototxt. weights: one file. iterations: batches. level, stage (a comma list): the net's state.
+    confusion: a picture to write with the confusion matrix, with files beside it (see `Confusion.report`).
     """
     check_gt(len(model), 0, "FLAGS_model.size() > 0", "Need a model definition to score.")
     check_gt(len(weights), 0, "FLAGS_weights.size() > 0", "Need model weights to score.")
+    if confusion:
+        style.check_path(confusion, "--confusion")
+        style.need_matplotlib()
     engines.choose(gpu)
     net = load_net(model, TEST, Context(), level, stage.split(","))
     try:
         net_weights.copy_from(net, weights)
         info(f"Running for {iterations} iterations.")
-        return _run(net, iterations)
+        outcomes = Confusion(net) if confusion else None
+        means = _run(net, iterations, outcomes)
+        if outcomes:
+            outcomes.report(Path(confusion))
+        return means
     finally:
         net.close()
 
 
-def _run(net, iterations):
+def _run(net, iterations, outcomes):
     loss = 0.0
     sums: dict[str, np.ndarray] = {}
     for batch in range(iterations):
         loss += net.forward()
+        if outcomes:
+            outcomes.add()
         for name in net.outputs:
             values = net.blobs[name].flat_data
             sums[name] = sums[name] + values if name in sums else values.astype(np.float64)
