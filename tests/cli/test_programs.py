@@ -24,7 +24,7 @@ def test_caffe_without_arguments_prints_its_usage():
     result = run("/usr/bin/caffe")
     assert (result.returncode, result.stderr) == (status, "")
     assert result.stdout.startswith(out)
-    assert "\n  Flags from caffetools/cli/caffe.py:\n    -gpu (" in result.stdout
+    assert "\n  Flags from caffetools/cli/caffe.py:\n    -confusion (" in result.stdout
 
 
 @pytest.mark.parametrize(
