@@ -102,8 +102,9 @@ def _own_shapes(layer, phase):
     transform = layer.transform_param
     if transform.crop_size and len(transform.mean_value) > 1:
         # The crop and a mean for each channel tell it all.
-        items = [(len(transform.mean_value), transform.crop_size, transform.crop_size), ()][: len(layer.top)]
-        return [(batch, *item) for item in items]
+        classes = transform.augmentation.mixup.classes
+        items = [(len(transform.mean_value), transform.crop_size, transform.crop_size), (classes,) * bool(classes)]
+        return [(batch, *item) for item in items[: len(layer.top)]]
     probe = caffe_pb2.LayerParameter()
     probe.CopyFrom(layer)
     getattr(probe, place).batch_size = min(batch, 1)

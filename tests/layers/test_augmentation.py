@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from caffetools.layers import layer_class
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
 
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "augmentation.md"
 PICTURES = np.random.default_rng(21).integers(0, 256, (10, 14, 17, 3), np.uint8)  # as files have them: RGB
 EVERYTHING = """crop_size: 8 mirror: true mean_value: 100 scale: 0.5 augmentation {
   max_rotation: 30 random_resized_crop { } brightness: 0.3 contrast: 0.3 saturation: 0.3 hue: 0.1
@@ -133,6 +136,24 @@ def test_in_tests_nothing_is_random(kind, start):
     centres = PICTURES[:3, 3:11, 4:12, ::-1].transpose(0, 3, 1, 2).astype(np.float32)
     np.testing.assert_array_equal(data, (centres - 100) / 2)
     np.testing.assert_array_equal(label, np.eye(10)[:3])
+
+
+@pytest.mark.parametrize("phase", [TRAIN, TEST], ids=["train", "test"])
+def test_the_example_of_the_documentation(phase, sources, monkeypatch):
+    monkeypatch.chdir(sources)
+    text = re.search(r"```\nlayer \{(.*?)\}\n```", DOCUMENTATION.read_text(encoding="utf-8"), re.DOTALL)[1]
+    param = text_format.Parse(text.replace('"train_lmdb"', '"raw"'), caffe_pb2.LayerParameter())
+    layer = layer_class(param.type)(param, Context(phase, random=RandomSource(1)))
+    top = [Blob(), Blob()]
+    try:
+        layer.setup([], top)
+        layer.forward([], top)
+        assert [blob.shape for blob in top] == [(64, 3, 224, 224), (64,)]
+        first, again = top[0].data[0], top[0].data[10]  # the database has ten records
+        same = np.array_equal(first, again) or np.array_equal(first, again[:, :, ::-1])  # mirrored in tests too
+        assert same == (phase == TEST)
+    finally:
+        layer.close()
 
 
 MIXED = SHORT.replace("mixup { }", "mixup { classes: 5 }")

@@ -290,6 +290,12 @@ def test_crop_and_means_tell_the_shape_without_the_database(tmp_path):
     assert summary.summarize(net).read_ahead == 2 * FLOAT * (20 * 3 * 9 * 9 + 20)
 
 
+def test_mixup_tells_the_shape_of_labels_without_the_database(tmp_path):
+    means = "mean_value: 1 mean_value: 2 mean_value: 3"
+    more = f"transform_param {{ crop_size: 9 {means} augmentation {{ mixup {{ classes: 7 }} }} }}"
+    assert rows(read(tmp_path, data_layer("nowhere", more)))["d"].tops == ((20, 3, 9, 9), (20, 7))
+
+
 def test_a_database_tells_the_shape(tmp_path):
     with open_db("lmdb", str(tmp_path / "db"), "new") as database:
         datum = caffe_pb2.Datum(channels=3, height=5, width=7, data=bytes(3 * 5 * 7))
