@@ -25,12 +25,13 @@ PREPARE = {
 PROMPT = b"next> "
 PROGRAMS = ("caffe", "caffe.bin", "convert_mnist_data")
 
-# typed before Tab, typed after it, arguments that the program gets
+# Typed before Tab, typed after it, arguments that the program gets. What is typed must not be ambiguous, also with
+# the commands to come: a shell left in the middle of a choice would spoil the lines that follow.
 CASES = [
-    ("caffe tra", "", ["train"]),
-    ("caffe comp", " zsh", ["completion", "zsh"]),
-    ("caffe upgrade_sol", "", ["upgrade_solver_proto_text"]),
-    ("caffe.bin dev", "", ["device_query"]),
+    ("caffe device_q", "", ["device_query"]),
+    ("caffe completio", " zsh", ["completion", "zsh"]),
+    ("caffe upgrade_solver_proto_te", "", ["upgrade_solver_proto_text"]),
+    ("caffe.bin device_quer", "", ["device_query"]),
     ("caffe train --sol", "x", ["train", "--solver=x"]),
     ("caffe train -sol", "x", ["train", "-solver=x"]),
     ("caffe train --solver=my_s", "", ["train", "--solver=my_solver.prototxt"]),
@@ -131,7 +132,7 @@ def test_typed(terminal, before, after, args):
 
 
 FISH_CASES = [
-    ("caffe tra", {"train"}),
+    ("caffe device_q", {"device_query"}),
     ("caffe -gpu 0 tim", {"time"}),
     ("caffe train --sol", {"--solver"}),
     ("caffe train -sol", {"-solver"}),
