@@ -26,6 +26,8 @@ Graphviz draws it where it is installed. Else SVG files need nothing, PNG files 
 )
 @flag("rankdir", "TB", "where the graph flows: TB is from top to bottom", choices=("TB", "LR", "BT", "RL"))
 @flag("phase", "ALL", "the phase to draw, or ALL for both in one", choices=("ALL", "TRAIN", "TEST"))
+@flag("level", 0, "the level of the net's state, for one phase")
+@flag("stage", "", "the stages of the net's state, comma-separated, for one phase")
 @flag("display_lrm", False, "show the multipliers of learning rate and weight decay")
 @flag("input", "", "shapes of inputs whose data is not at hand: data:64,3,227,227,label:64")
 @flag(
@@ -40,6 +42,8 @@ def command(
     args: tuple[str, ...],
     rankdir: str,
     phase: str,
+    level: int,
+    stage: str,
     display_lrm: bool,
     input: str,
     engine: str,
@@ -49,7 +53,7 @@ def command(
         return ctx.command.refuse(ctx)
     from caffetools.tools import draw
 
-    print(f"Saved {draw.draw(*args, rankdir, phase, display_lrm, input, engine)}")
+    print(f"Saved {draw.draw(*args, rankdir, phase, display_lrm, input, engine, level, stage)}")
     return 0
 
 

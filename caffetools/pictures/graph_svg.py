@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
-from caffetools.pictures.graph import FILLS, FONTS, NAME_SIZE, TEXT_SIZE
+from caffetools.pictures.graph import FILLS, FONTS, NAME_SIZE, TEXT_SIZE, text_width
 from caffetools.pictures.graph_layout import LINE, PADDING, Layout, Placed, Point
 from caffetools.pictures.style import MUTED, PAGE, TEXT
 
@@ -13,7 +13,7 @@ _STYLE = f"""\
 text {{ font-family: {FONTS}; font-size: {TEXT_SIZE}px; fill: {TEXT}; text-anchor: middle }}
 .name {{ font-size: {NAME_SIZE}px; font-weight: bold }}
 .blob {{ font-size: {NAME_SIZE}px }}
-.label {{ fill: {MUTED}; stroke: {PAGE}; stroke-width: 4px; paint-order: stroke }}
+.label {{ fill: {MUTED} }}
 .box {{ stroke: {MUTED}; stroke-width: 1px }}
 .wire {{ fill: none; stroke: {MUTED}; stroke-width: 1.2px }}"""
 
@@ -54,6 +54,9 @@ def _lines(layout: Layout, name: str) -> Iterator[str]:
         way = " ".join(_curve(*curve) for curve in curves(points, layout.vertical))
         yield f'<path class="wire" marker-end="url(#arrow)" d="M{_point(points[0])} {way}"/>'
     for label, (x, y) in layout.labels:
+        # The wire stops at its label: between words it would look like a minus.
+        width = text_width(label, TEXT_SIZE)
+        yield f'<rect x="{x - width / 2:.1f}" y="{y - 6:.1f}" width="{width:.1f}" height="13" fill="{PAGE}"/>'
         yield f'<text class="label" x="{x:.1f}" y="{y + TEXT_SIZE * 0.36:.1f}">{escape(label)}</text>'
     for placed in layout.boxes:
         yield from _box(placed)

@@ -18,7 +18,7 @@ from caffetools.proto import caffe_pb2
 from caffetools.tools import net_inputs
 from caffetools.tools.net_graph import Shapes, net_graph
 
-PHASES = {"ALL": (TRAIN, TEST), "TRAIN": (TRAIN,), "TEST": (TEST,)}
+PHASES = {"ALL": None, "TRAIN": TRAIN, "TEST": TEST}
 #: Who places the boxes: Graphviz where it is installed, Graphviz or nobody, this program.
 ENGINES = ("auto", "graphviz", "own")
 
@@ -31,13 +31,16 @@ def draw(
     display_lrm: bool = False,
     inputs: str = "",
     engine: str = "auto",
+    level: int = 0,
+    stage: str = "",
 ) -> Path:
     """Draw the net of a prototxt and return the picture's path.
 
     output: a path that ends in .svg or .png. rankdir: where the graph flows, TB, LR, BT or RL. phase: TRAIN, TEST, or
     ALL for both in one graph. display_lrm: whether learnt layers tell their learning rate's multipliers. inputs:
     shapes of inputs whose data is not at hand, such as "data:64,3,227,227"; without them, and without the data,
-    the graph has no shapes. engine: auto, graphviz or own.
+    the graph has no shapes. engine: auto, graphviz or own. level, stage (a comma list): the rest of the state of one
+    phase; ALL shows the layers of all levels and stages.
 
     Errors: FatalError for a net that is none, and for a PNG file with neither Graphviz nor matplotlib at hand.
     """
@@ -48,6 +51,8 @@ def draw(
     if engine == "graphviz" and not graph_dot.program():
         fatal("--engine=graphviz: there is no program dot; install Graphviz, or leave --engine out")
     param = upgrade.read_net_text(os.fspath(model))
+    param.state.level = level
+    param.state.stage.extend(filter(None, stage.split(",")))
     graph = net_graph(param, PHASES[phase], known_shapes(param, PHASES[phase], inputs), display_lrm)
     kind = path.suffix[1:].lower()
     if engine != "own" and graph_dot.program():
@@ -59,11 +64,11 @@ def draw(
     return path
 
 
-def known_shapes(param: caffe_pb2.NetParameter, phases: Sequence[int], inputs: str = "") -> Shapes:
-    """Return the shapes of a net's blobs in each phase, as far as they can be known without its data."""
+def known_shapes(param: caffe_pb2.NetParameter, phase: int | None, inputs: str = "") -> Shapes:
+    """Return the shapes of a net's blobs in a phase, or in both, as far as they can be known without its data."""
     given = net_inputs.parse_shapes(inputs)
     shapes: Shapes = {}
-    for phase in phases:
+    for phase in (TRAIN, TEST) if phase is None else (phase,):
         net = caffe_pb2.NetParameter()
         net.CopyFrom(param)
         net.state.phase = phase

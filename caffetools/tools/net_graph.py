@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from caffetools import graph as passes
+from caffetools.glog import fatal
+from caffetools.layer import TEST, TRAIN
 from caffetools.pictures.graph import Box, Graph, Wire
 from caffetools.proto import caffe_pb2
 
 Layer = caffe_pb2.LayerParameter
+PHASES = (TRAIN, TEST)
 #: Of blobs, by phase and name.
 Shapes = dict[tuple[int, str], tuple[int, ...]]
 
@@ -26,35 +29,56 @@ KIND = {type_: kind for kind, types in _KINDS.items() for type_ in types.split()
 
 
 def net_graph(
-    param: caffe_pb2.NetParameter, phases: Sequence[int], shapes: Shapes, learning_rates: bool = False
+    param: caffe_pb2.NetParameter, phase: int | None, shapes: Shapes, learning_rates: bool = False
 ) -> Graph:
-    """Return the graph of a net (upgraded, not filtered) in one phase, or of both phases in one graph.
+    """Return the graph of a net (upgraded, not filtered).
 
-    shapes: as far as they are known. learning_rates: whether boxes tell lr_mult and decay_mult. Layers
-    that work in place stand in the box of the layer whose blob they change, unless another layer reads the blob
-    before. Errors: FatalError for a bottom that no layer makes, as when the net is built.
+    phase: with None both phases and all stages and levels are in one graph, and boxes tell whose their layers are;
+    else the rest of the state is `param.state`. shapes: as far as they are known. learning_rates: whether boxes
+    tell lr_mult and decay_mult. Layers that work in place stand in the box of the layer whose blob they change,
+    unless another layer reads the blob before. Errors: FatalError for a bottom that no layer makes.
     """
-    stays = {phase: _layers_of(param, phase) for phase in phases}
     builder = _Builder(param.name, shapes, learning_rates)
-    for index, layer in enumerate(param.layer):
-        mine = [phase for phase in phases if index in stays[phase]]
-        if mine:
-            builder.add(layer, mine, only=len(mine) < len(phases))
+    for layer in param.layer:
+        if phase is None:
+            builder.add(layer, [p for p in PHASES if _stays(_by_phase(layer), p)], _rules(layer))
+        elif _stays(layer, phase, param.state):
+            builder.add(layer, [phase], "")
     return builder.finish()
 
 
-def _layers_of(param, phase):
-    """Return the numbers of the layers that a phase has."""
-    net = caffe_pb2.NetParameter()
-    net.CopyFrom(param)
+def _stays(layer: Layer, phase: int, state: caffe_pb2.NetState | None = None) -> bool:
+    net = caffe_pb2.NetParameter(layer=[layer], state=state)
     net.state.phase = phase
-    passes.insert_splits(passes.filter_net(net), net)  # which refuses unknown bottoms
-    kept = set()
-    for index, layer in enumerate(param.layer):
-        alone = caffe_pb2.NetParameter(layer=[layer], state=net.state)
-        if passes.filter_net(alone).layer:
-            kept.add(index)
-    return kept
+    return bool(passes.filter_net(net).layer)
+
+
+def _by_phase(layer: Layer) -> Layer:
+    """Return the layer with its rules' phases alone: what it says of levels and stages is met by some state."""
+    result = Layer()
+    result.CopyFrom(layer)
+    for rules, exclude in ((result.include, False), (result.exclude, True)):
+        kept = [rule for rule in rules if not (exclude and len(rule.ListFields()) > rule.HasField("phase"))]
+        phases = [
+            caffe_pb2.NetStateRule(phase=rule.phase) if rule.HasField("phase") else None for rule in kept
+        ]
+        del rules[:]
+        rules.extend(caffe_pb2.NetStateRule() if phase is None else phase for phase in phases)
+    return result
+
+
+def _rules(layer: Layer) -> str:
+    """Return which states a layer is for, such as `TEST only` or `not deploy`; "" for all."""
+    include = " or ".join(map(_rule, layer.include))
+    exclude = " or ".join(map(_rule, layer.exclude))
+    return f"{include} only" if include else f"not {exclude}" if exclude else ""
+
+
+def _rule(rule: caffe_pb2.NetStateRule) -> str:
+    parts = [caffe_pb2.Phase.Name(rule.phase)] if rule.HasField("phase") else []
+    parts += [f"from level {rule.min_level}"] if rule.HasField("min_level") else []
+    parts += [f"to level {rule.max_level}"] if rule.HasField("max_level") else []
+    return " ".join([*parts, *rule.stage, *(f"not {stage}" for stage in rule.not_stage)]) or "all"
 
 
 class _Builder:
@@ -62,17 +86,16 @@ class _Builder:
         self.graph = Graph(name)
         self.shapes = shapes
         self.learning_rates = learning_rates
-        #: By phase and blob: the wire that its latest maker starts.
-        self.latest: dict[tuple[int, str], int] = {}
+        #: By phase and blob: the wires of its latest makers; they are several where rules choose one of them.
+        self.latest: dict[tuple[int, str], list[int]] = {}
 
-    def add(self, layer: Layer, phases: Sequence[int], only: bool) -> None:
-        lines = describe(layer, self.learning_rates)
-        if only:
-            lines.append(f"{caffe_pb2.Phase.Name(phases[0])} only")
-        sources = [self._sources(blob, phases) for blob in layer.bottom]
+    def add(self, layer: Layer, phases: Sequence[int], rules: str) -> None:
+        """Add a layer that is there in these phases, for the states that `rules` describes."""
+        lines = describe(layer, self.learning_rates) + ([rules] if rules else [])
+        sources = [self._sources(layer, index, phases) for index in range(len(layer.bottom))]
         if list(layer.bottom) == list(layer.top) and len(layer.top) == 1 and len(sources[0]) == 1:
-            (wire,) = (self.graph.wires[index] for index in sources[0])
-            if not wire.targets and not only:
+            wire = self.graph.wires[sources[0][0]]
+            if not wire.targets:
                 self.graph.boxes[wire.source].stacked.append((layer.name, lines))
                 return
         box = len(self.graph.boxes)
@@ -81,8 +104,10 @@ class _Builder:
             self.graph.wires[index].targets.append(box)
         for blob in layer.top:
             for phase in phases:
-                self.latest[phase, blob] = len(self.graph.wires)
-            shape = self.shapes.get((phases[0], blob), ())
+                before = self.latest.get((phase, blob), [])
+                unread = rules and not any(self.graph.wires[index].targets for index in before)
+                self.latest[phase, blob] = [*(before if unread else ()), len(self.graph.wires)]
+            shape = next((self.shapes[phase, blob] for phase in phases if (phase, blob) in self.shapes), ())
             self.graph.wires.append(Wire(box, blob, "×".join(map(str, shape))))
 
     def finish(self) -> Graph:
@@ -94,8 +119,13 @@ class _Builder:
                 self.graph.boxes.append(Box(wire.blob, "blob", [wire.shape] if wire.shape else []))
         return self.graph
 
-    def _sources(self, blob: str, phases: Iterable[int]) -> list[int]:
-        return list(dict.fromkeys(self.latest[phase, blob] for phase in phases))
+    def _sources(self, layer: Layer, index: int, phases: Sequence[int]) -> list[int]:
+        """Return the wires that a layer may read as its bottom of this number."""
+        blob = layer.bottom[index]
+        wires = [wire for phase in phases for wire in self.latest.get((phase, blob), ())]
+        if not wires and phases:
+            fatal(f"Unknown bottom blob '{blob}' (layer '{layer.name}', bottom index {index})")
+        return list(dict.fromkeys(wires))
 
 
 def describe(layer: Layer, learning_rates: bool = False) -> list[str]:

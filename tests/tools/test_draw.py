@@ -25,8 +25,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 needs_graphviz = pytest.mark.skipif(not graph_dot.program(), reason="needs Graphviz")
 
 
-def graph_of(path, phases=(TRAIN, TEST), shapes=None):
-    return net_graph(upgrade.read_net_text(str(path)), phases, shapes or {})
+def graph_of(path, phase=None, shapes=None):
+    return net_graph(upgrade.read_net_text(str(path)), phase, shapes or {})
 
 
 def readers(graph):
@@ -47,7 +47,7 @@ def net(tmp_path, text):
 
 
 def test_lenet():
-    graph = graph_of(LENET, (TRAIN,))
+    graph = graph_of(LENET, TRAIN)
     assert readers(graph) == {
         ("mnist", "data"): ["conv1"],
         ("mnist", "label"): ["loss"],
@@ -75,9 +75,40 @@ def test_both_phases_in_one_graph():
     assert sorted(targets[1, "label"]) == sorted([loss, accuracy])
 
 
+STAGES = """
+layer { name: "a" type: "Input" top: "x" include { stage: "deploy" } input_param { shape { dim: 1 dim: 2 } } }
+layer { name: "b" type: "DummyData" top: "x" include { phase: TRAIN } }
+layer { name: "c" type: "DummyData" top: "x" include { phase: TEST stage: "val" not_stage: "fast" } }
+layer { name: "power" type: "Power" bottom: "x" top: "y" }
+layer { name: "drop" type: "Dropout" bottom: "y" top: "y" exclude { stage: "deploy" } exclude { min_level: 2 } }
+layer { name: "end" type: "Power" bottom: "y" top: "z" }
+"""
+
+
+def test_all_stages_in_one_graph(tmp_path):
+    graph = graph_of(net(tmp_path, STAGES))
+    assert readers(graph) == {
+        ("a", "x"): ["power"],
+        ("b", "x"): ["power"],
+        ("c", "x"): ["power"],
+        ("power", "y"): ["end"],
+        ("end", "z"): ["z"],
+    }
+    rules = [box.lines[-1] for box in graph.boxes if box.name in ("a", "b", "c")]
+    assert rules == ["deploy only", "TRAIN only", "TEST val not fast only"]
+    (power,) = [box for box in graph.boxes if box.name == "power"]
+    assert power.stacked == [("drop", ["Dropout", "ratio 0.5", "not deploy or from level 2"])]
+
+
+def test_one_state(tmp_path):
+    path = draw(net(tmp_path, STAGES), tmp_path / "x.svg", "TB", "TEST", engine="own", stage="val")
+    texts = {element.text for element in ElementTree.parse(path).iter(f"{SVG}text")}
+    assert {"c", "power", "drop"} <= texts and not {"a", "b"} & texts
+
+
 def test_shapes_of_each_phase():
     param = upgrade.read_net_text(str(GOOGLENET))
-    shapes = known_shapes(param, (TRAIN, TEST))
+    shapes = known_shapes(param, None)
     assert shapes[TRAIN, "inception_3a/output"] == (32, 256, 28, 28)
     assert shapes[TEST, "pool5/7x7_s1"] == (50, 1024, 1, 1)
 
@@ -90,9 +121,15 @@ def test_a_layer_in_place_whose_blob_was_read_before_stands_alone(tmp_path):
         layer { name: "relu" type: "ReLU" bottom: "x" top: "x" }
         layer { name: "late" type: "Power" bottom: "x" top: "z" }""",
     )
-    graph = graph_of(path, (TEST,))
+    graph = graph_of(path, TEST)
     assert readers(graph)["in", "x"] == ["early", "relu"]
     assert readers(graph)["relu", "x"] == ["late"]
+
+
+def test_an_unknown_bottom(tmp_path):
+    path = net(tmp_path, 'layer { name: "p" type: "Power" bottom: "x" top: "y" }')
+    with pytest.raises(FatalError, match=r"Unknown bottom blob 'x' \(layer 'p', bottom index 0\)"):
+        draw(path, tmp_path / "x.svg")
 
 
 @pytest.mark.parametrize(
