@@ -68,18 +68,18 @@ def known_shapes(param: caffe_pb2.NetParameter, phase: int | None, inputs: str =
     """Return the shapes of a net's blobs in a phase, or in both, as far as they can be known without its data."""
     given = net_inputs.parse_shapes(inputs)
     shapes: Shapes = {}
-    for phase in (TRAIN, TEST) if phase is None else (phase,):
+    for one in (TRAIN, TEST) if phase is None else (phase,):
         net = caffe_pb2.NetParameter()
         net.CopyFrom(param)
-        net.state.phase = phase
+        net.state.phase = one
         filtered = passes.filter_net(net)
         try:
             known = net_inputs.with_inputs(filtered, given)
-            wiring = wire(passes.insert_splits(known, net), Context(phase, fill=False))
+            wiring = wire(passes.insert_splits(known, net), Context(one, fill=False))
         except FatalError as err:
             if inputs:
                 raise
-            plain(f"Without shapes in the phase {caffe_pb2.Phase.Name(phase)}: {err}")
+            plain(f"Without shapes in the phase {caffe_pb2.Phase.Name(one)}: {err}")
             continue
         shapes |= {
             (phase, name): blob.shape for name, blob in zip(wiring.blob_names, wiring.blobs, strict=True)
