@@ -72,9 +72,10 @@ class DataLayer(Layer):
         self.position = self.loader.position
         # One batch is in the net's hands while `prefetch` more are made ready.
         self.batches = [Batch(self.dtype) for _ in range(param.prefetch + 1)]
-        # Raw records keep one thread a little busy, decoding can use every processor. A thread sleeps while all
-        # batches are full, so that those of a net which computes longer than they decode take little from it.
-        self.threads = min(param.prefetch, prefetch.processors()) if first.encoded else 1
+        # Raw records keep one thread a little busy, decoding and augmentation can use every processor. A thread
+        # sleeps while all batches are full, so that a net which computes longer than that loses little to them.
+        costly = first.encoded or self.param.transform_param.HasField("augmentation")
+        self.threads = min(param.prefetch, prefetch.processors()) if costly else 1
         self._start()
 
     def reshape(self, bottom, top):
