@@ -23,6 +23,7 @@ from caffetools.formats.files import reason
 from caffetools.glog import FatalError, check_eq, fatal
 from caffetools.proto import caffe_pb2
 from caffetools.tools import image_list
+from caffetools.tools.allocator import keep_freed_memory
 from caffetools.tools.image_list import Line
 from caffetools.tools.new_database import new_database
 from caffetools.tools.ordered_map import ordered_map
@@ -70,6 +71,7 @@ def convert(
     `shuffle` makes; negative for a new one. force: replace databases of these names.
     Errors: FatalError for everything that concerns more than one picture; then no database is made.
     """
+    keep_freed_memory()
     warnings.filterwarnings("ignore", module="PIL")  # remarks on odd files would get between the log's lines
     lines = image_list.read(list_file, label_type)
     _check_root(root, lines)

@@ -11,7 +11,7 @@ from caffetools.glog import FatalError
 
 #: Records and bytes after which is committed, whichever comes first.
 _RECORDS = 1000
-_BYTES = 64 << 20
+_BYTES = 4 << 20
 
 
 class Writer:

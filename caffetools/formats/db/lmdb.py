@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Size of the memory map that a new database starts with, in bytes; doubled whenever it is full.
 FIRST_MAP_SIZE = 16 << 20
+#: Bytes after which a new database begins to be written to the disk.
+_WRITE_BACK = 8 << 20
 
 
 class LMDBCursor(Cursor):
@@ -68,6 +70,7 @@ class LMDB(Database):
         self._reader: lmdb.Transaction | None = None
         self._pending: list[tuple[bytes, bytes]] = []
         self._closed = False
+        self._written = 0
         if mode == "new":
             self._staging = Staging(path, overwrite, self._refuse_new)
             # nobody else knows of the folder: it needs no lock file, and is synchronised when it is complete
@@ -117,6 +120,19 @@ class LMDB(Database):
                     self._pending.clear()
                 except lmdb.MapFullError:  # nothing was stored: enlarge the map and do it again
                     self._env.set_mapsize(2 * self._env.info()["map_size"])
+        if self._staging:
+            self._begin_writing_back()
+
+    def _begin_writing_back(self) -> None:
+        """Let the disk have what was stored since the last time, so that there is little to wait for at the end."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        end = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        if end - self._written >= _WRITE_BACK:
+            # Linux begins to write such pages; those that are not on the disk yet it does not forget.
+            with open(os.path.join(self._staging.folder, "data.mdb"), "rb") as file:
+                os.posix_fadvise(file.fileno(), self._written, end - self._written, os.POSIX_FADV_DONTNEED)
+            self._written = end
 
     def _make_room(self) -> None:
         """Enlarge the map to what the pending records will probably take: one that is full costs a commit."""
