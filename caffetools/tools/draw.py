@@ -82,7 +82,7 @@ def known_shapes(param: caffe_pb2.NetParameter, phase: int | None, inputs: str =
             plain(f"Without shapes in the phase {caffe_pb2.Phase.Name(one)}: {err}")
             continue
         shapes |= {
-            (phase, name): blob.shape for name, blob in zip(wiring.blob_names, wiring.blobs, strict=True)
+            (one, name): blob.shape for name, blob in zip(wiring.blob_names, wiring.blobs, strict=True)
         }
         for layer in wiring.layers:
             layer.close()
