@@ -30,7 +30,11 @@ INPUT is a picture, a folder of pictures, or a .npy file of shape (n, height, wi
 @flag("pretrained_model", "", "its weights", pattern="*.caffemodel*")
 @flag("gpu", False, "compute on the GPU")
 @flag("center_only", False, "take the centre of each picture, not the mean of ten crops")
-@flag("images_dim", "256,256", "height,width to which pictures are resized before they are cropped; the net's if empty")
+@flag(
+    "images_dim",
+    "256,256",
+    "height,width to which pictures are resized before they are cropped; the net's if empty",
+)
 @flag("mean_file", "", "what to subtract: a .npy or .binaryproto file, or numbers for the net's channels")
 @flag("input_scale", "", "what to multiply values with, after the mean")
 @flag("raw_scale", "255.0", "what to multiply values with, before the mean; pictures have values in [0, 1]")

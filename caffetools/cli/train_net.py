@@ -22,7 +22,9 @@ The same training as `caffe train`, with the type of solver that the file names.
 )
 @flag("solver", "", "the solver definition, a text file", pattern="*.prototxt")
 @flag("snapshot", "", "the snapshot of a solver's state to continue from", pattern="*.solverstate*")
-@flag("gpus", "", "device ids of the GPUs to train on, with blanks or commas between them; the CPU if not given")
+@flag(
+    "gpus", "", "device ids of the GPUs to train on, with blanks or commas between them; the CPU if not given"
+)
 @flag("timing", False, "log the times of the layers at each display")
 @click.pass_context
 def command(

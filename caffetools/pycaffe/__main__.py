@@ -12,7 +12,9 @@ from caffetools.pycaffe.install import install
 def main() -> None:
     """Run the script as `python SCRIPT ARGS` would, where `import caffe` means this package."""
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit("usage: python -m caffetools.pycaffe SCRIPT [ARGS]\nIn the script `import caffe` means caffetools.")
+        sys.exit(
+            "usage: python -m caffetools.pycaffe SCRIPT [ARGS]\nIn the script `import caffe` means caffetools."
+        )
     script = sys.argv[1]
     if not os.path.exists(script):
         sys.exit(f"{script}: no such file")

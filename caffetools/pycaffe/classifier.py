@@ -29,7 +29,9 @@ class PictureNet(Net):
     ):
         super().__init__(model_file, TEST, weights=pretrained_file)
         if not self.inputs:
-            raise ValueError(f"{model_file} has no input: a net for pictures begins with a layer of the type Input")
+            raise ValueError(
+                f"{model_file} has no input: a net for pictures begins with a layer of the type Input"
+            )
         name = self.inputs[0]
         shape = self.blobs[name].shape
         if len(shape) != 4:
@@ -89,7 +91,9 @@ class Classifier(PictureNet):
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
         self.image_dims = tuple(self.crop_dims if image_dims is None else image_dims)
         if (self.crop_dims > self.image_dims).any():
-            raise ValueError(f"image_dims {self.image_dims} are smaller than the net's input {tuple(self.crop_dims)}")
+            raise ValueError(
+                f"image_dims {self.image_dims} are smaller than the net's input {tuple(self.crop_dims)}"
+            )
 
     def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
         """Return the probabilities of the classes, (n, classes).

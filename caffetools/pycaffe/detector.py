@@ -32,7 +32,9 @@ class Detector(PictureNet):
         super().__init__(model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap)
         self.configure_crop(context_pad)
 
-    def detect_windows(self, images_windows: Iterable[tuple[Path, Iterable[Sequence[float]]]]) -> list[dict[str, Any]]:
+    def detect_windows(
+        self, images_windows: Iterable[tuple[Path, Iterable[Sequence[float]]]]
+    ) -> list[dict[str, Any]]:
         """Return what the net says about windows.
 
         images_windows: picture files, each with its windows (ymin, xmin, ymax, xmax), the latter two exclusive.
@@ -97,7 +99,9 @@ class Detector(PictureNet):
         self.crop_mean = np.zeros(self.crop_dims, np.float32)
         if name in self.transformer.mean:
             # What becomes zero in the net: the mean, before the transformer has worked on it.
-            mean = np.broadcast_to(self.transformer.mean[name], self.blobs[name].shape[1:]).transpose(to_picture)
+            mean = np.broadcast_to(self.transformer.mean[name], self.blobs[name].shape[1:]).transpose(
+                to_picture
+            )
             if name in self.transformer.channel_swap:
                 mean = mean[:, :, np.argsort(self.transformer.channel_swap[name])]
             self.crop_mean[...] = mean / self.transformer.raw_scale.get(name, 1)

@@ -23,7 +23,12 @@ LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "fill
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
 BLOB_STYLE = {"shape": "octagon", "fillcolor": "#E0E0E0", "style": "filled"}
 
-_COLORS = {"Convolution": "#FF5050", "Deconvolution": "#FF5050", "Pooling": "#FF9900", "InnerProduct": "#CC33FF"}
+_COLORS = {
+    "Convolution": "#FF5050",
+    "Deconvolution": "#FF5050",
+    "Pooling": "#FF9900",
+    "InnerProduct": "#CC33FF",
+}
 
 
 def get_pooling_types_dict() -> dict[int, str]:
@@ -103,14 +108,20 @@ def get_pydot_graph(
         ends = [(f"{blob}_blob", node, " ") for blob in layer.bottom]
         ends += [(node, f"{blob}_blob", get_edge_label(layer) if label_edges else " ") for blob in layer.top]
         for blob in [*layer.bottom, *layer.top]:
-            dot.add_node(pydot.Node(_quoted(f"{blob}_blob"), label=_quoted(blob), **_quoted_values(BLOB_STYLE)))
+            dot.add_node(
+                pydot.Node(_quoted(f"{blob}_blob"), label=_quoted(blob), **_quoted_values(BLOB_STYLE))
+            )
         for source, target, text in ends:
             dot.add_edge(pydot.Edge(_quoted(source), _quoted(target), label=_quoted(text)))
     return dot
 
 
 def draw_net(
-    caffe_net: NetParameter, rankdir: str, ext: str = "png", phase: int | None = None, display_lrm: bool = False
+    caffe_net: NetParameter,
+    rankdir: str,
+    ext: str = "png",
+    phase: int | None = None,
+    display_lrm: bool = False,
 ) -> bytes:
     """Return a picture of a net, in any format that Graphviz writes.
 
@@ -122,7 +133,9 @@ def draw_net(
     try:
         return dot.create(format=ext)
     except FileNotFoundError:
-        fatal("Graphviz draws nets, and its program dot was not found: install Graphviz (apt install graphviz)")
+        fatal(
+            "Graphviz draws nets, and its program dot was not found: install Graphviz (apt install graphviz)"
+        )
     except AssertionError as err:
         fatal(f"Graphviz did not write the format {ext}: {err}")
 

@@ -60,9 +60,7 @@ def _zoomed(x, height, width, order):
     for old, new in _sizes(x, height, width):
         position = np.arange(new) * ((old - 1) / max(new - 1, 1))
         neighbours = _neighbours(position, order)
-        matrices.append(
-            sum(share[:, None] * (at[:, None] == np.arange(old)) for at, share in neighbours)
-        )
+        matrices.append(sum(share[:, None] * (at[:, None] == np.arange(old)) for at, share in neighbours))
     return _apply(x, *matrices)
 
 

@@ -46,7 +46,9 @@ def set_multiprocess(multiprocess: bool) -> None:
 def ranks() -> tuple[int, int]:
     """Return rank and count. Errors: FatalError for a rank that is not below the count."""
     if _rank >= _count:
-        fatal(f"This process has the solver rank {_rank} of {_count}: call set_solver_count before a solver is built")
+        fatal(
+            f"This process has the solver rank {_rank} of {_count}: call set_solver_count before a solver is built"
+        )
     return _rank, _count
 
 

@@ -69,7 +69,10 @@ class TestClassifier:
         [
             (lambda files: caffe.Classifier(*files, image_dims=(3, 9)), "smaller than the net's input"),
             (lambda files: caffe.Classifier(*files).predict([]), "no pictures to classify"),
-            (lambda files: caffe.Classifier(*files).predict([random(4, 4, 1)]), r"\(1, 4, 4\), but the input 'data'"),
+            (
+                lambda files: caffe.Classifier(*files).predict([random(4, 4, 1)]),
+                r"\(1, 4, 4\), but the input 'data'",
+            ),
             (lambda files: caffe.Classifier(*files, mean=np.zeros(2)), "Mean channels incompatible"),
         ],
     )
@@ -80,8 +83,14 @@ class TestClassifier:
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ('layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 2 } } }', "has no input"),
-            ('layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 2 } } }', "takes no pictures"),
+            (
+                'layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 2 } } }',
+                "has no input",
+            ),
+            (
+                'layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 2 } } }',
+                "takes no pictures",
+            ),
         ],
     )
     def test_nets_that_take_no_pictures(self, files, write, text, words):
@@ -155,10 +164,14 @@ class TestDetector:
             caffe.Detector(*files, context_pad=2)
 
     def test_selective_search(self, files, picture, monkeypatch):
-        module = types.SimpleNamespace(get_windows=lambda names, cmd: [np.array([[0, 0, 4, 4]]) for _ in names])
+        module = types.SimpleNamespace(
+            get_windows=lambda names, cmd: [np.array([[0, 0, 4, 4]]) for _ in names]
+        )
         monkeypatch.setitem(sys.modules, "selective_search_ijcv_with_python", module)
         (found,) = caffe.Detector(*files).detect_selective_search([picture[0]])
-        np.testing.assert_allclose(found["prediction"], channels_first(picture[1][:4, :4]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            found["prediction"], channels_first(picture[1][:4, :4]), rtol=1e-5, atol=1e-6
+        )
 
     def test_selective_search_without_its_module(self, files):
         with pytest.raises(ImportError, match="needs the module selective_search_ijcv_with_python"):

@@ -72,7 +72,12 @@ class TestLayers:
 
     @pytest.mark.parametrize(
         ("params", "axis", "offset"),
-        [({}, 1, 0), ({"offset": 5}, 1, 5), ({"axis": 3, "offset": [4]}, 2, 4), ({"offset": [1, 2]}, 1, [1, 2])],
+        [
+            ({}, 1, 0),
+            ({"offset": 5}, 1, 5),
+            ({"axis": 3, "offset": [4]}, 2, 4),
+            ({"offset": [1, 2]}, 1, [1, 2]),
+        ],
     )
     @pytest.mark.parametrize("nested", [False, True])
     def test_crop(self, params, axis, offset, nested):
@@ -194,7 +199,10 @@ class TestCrop:
         [
             (lambda x: L.Convolution(x, kernel_size=3, stride=2), "scale mismatch on crop"),
             (lambda x: L.Convolution(x, kernel_size=3), "cannot crop negative offset"),
-            (lambda x: L.Deconvolution(x, convolution_param={"kernel_size": 4}), "cannot crop noninteger offset"),
+            (
+                lambda x: L.Deconvolution(x, convolution_param={"kernel_size": 4}),
+                "cannot crop noninteger offset",
+            ),
         ],
     )
     def test_refusals(self, make, words):

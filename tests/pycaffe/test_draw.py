@@ -115,7 +115,11 @@ class TestGraph:
 
     @pytest.mark.parametrize(
         ("phase", "batches", "relu"),
-        [(None, ["3", "3", "7", "7"], True), (caffe.TRAIN, ["7", "7"], True), (caffe.TEST, ["3", "3"], False)],
+        [
+            (None, ["3", "3", "7", "7"], True),
+            (caffe.TRAIN, ["7", "7"], True),
+            (caffe.TEST, ["3", "3"], False),
+        ],
     )
     def test_phases(self, pydot, phase, batches, relu):
         graph = draw.get_pydot_graph(parsed(), "LR", phase=phase)
@@ -151,10 +155,20 @@ class TestPictures:
 
     def test_texts_arrive(self):
         svg = draw.draw_net(parsed(), "LR", "svg", display_lrm=True).decode()
-        for text in ("conv/1", "(Convolution)", "kernel size: 3x5", "lr mult: 0.5", "Batch 7", ">20<", ">label<"):
+        for text in (
+            "conv/1",
+            "(Convolution)",
+            "kernel size: 3x5",
+            "lr mult: 0.5",
+            "Batch 7",
+            ">20<",
+            ">label<",
+        ):
             assert text in svg
 
-    @pytest.mark.parametrize(("name", "start"), [("net.svg", b"<?xml"), ("net.png", b"\x89PNG"), ("net", b"\x89PNG")])
+    @pytest.mark.parametrize(
+        ("name", "start"), [("net.svg", b"<?xml"), ("net.png", b"\x89PNG"), ("net", b"\x89PNG")]
+    )
     def test_files(self, tmp_path, name, start):
         draw.draw_net_to_file(parsed(), tmp_path / name, "TB", caffe.TRAIN)
         assert (tmp_path / name).read_bytes().startswith(start)

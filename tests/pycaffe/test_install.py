@@ -82,14 +82,18 @@ def test_imports(tmp_path):
 
 def test_imports_from_the_python_folder(tmp_path):
     """What scripts do that lie in a checkout: put its folder `python` on the path."""
-    (tmp_path / "script.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT / 'python')!r})\n{IMPORTS}")
+    (tmp_path / "script.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT / 'python')!r})\n{IMPORTS}"
+    )
     environment = {name: value for name, value in tool_environment().items() if name != "PYTHONPATH"}
     done = python("script.py", cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
 
 
 def test_install_twice(tmp_path):
-    (tmp_path / "script.py").write_text("from caffetools.pycaffe import install\ninstall()\ninstall()\nimport caffe\n")
+    (tmp_path / "script.py").write_text(
+        "from caffetools.pycaffe import install\ninstall()\ninstall()\nimport caffe\n"
+    )
     assert python("script.py", cwd=tmp_path).returncode == 0
 
 
@@ -117,10 +121,13 @@ class TestScripts:
     def test_exit_status_and_traceback(self, folder):
         done = python("-m", "caffetools.pycaffe", "scripts/script.py", "three", cwd=folder)
         assert done.returncode == 1
-        assert 'script.py", line' in done.stderr and "could not convert string to float: 'three'" in done.stderr
+        assert (
+            'script.py", line' in done.stderr and "could not convert string to float: 'three'" in done.stderr
+        )
 
     @pytest.mark.parametrize(
-        ("arguments", "words"), [((), "usage: python -m"), (("gone.py",), "gone.py: no such file"), (("-h",), "usage:")]
+        ("arguments", "words"),
+        [((), "usage: python -m"), (("gone.py",), "gone.py: no such file"), (("-h",), "usage:")],
     )
     def test_no_script(self, folder, arguments, words):
         done = python("-m", "caffetools.pycaffe", *arguments, cwd=folder)

@@ -180,7 +180,9 @@ class TestParameters:
     )  # fmt: skip
     def test_fields(self, top, text):
         (layer,) = top.to_proto().layer
-        expected = caffe_pb2.LayerParameter(name=layer.name, type=top.fn.type_name, top=[f"{top.fn.type_name}1"])
+        expected = caffe_pb2.LayerParameter(
+            name=layer.name, type=top.fn.type_name, top=[f"{top.fn.type_name}1"]
+        )
         expected.MergeFrom(text_format.Parse(text, caffe_pb2.LayerParameter()))
         assert layer == expected
 

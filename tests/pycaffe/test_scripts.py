@@ -53,7 +53,9 @@ class TestClassify:
         return classify(*arguments, **{"images_dim": "4,4", **options})
 
     def test_picture(self, files, capsys):
-        found = self.classify("red.png", "out.npy", **files, settings=PLAIN, labels_file="labels.txt", top_k=2)
+        found = self.classify(
+            "red.png", "out.npy", **files, settings=PLAIN, labels_file="labels.txt", top_k=2
+        )
         np.testing.assert_allclose(found, [RGB], rtol=1e-5)
         np.testing.assert_array_equal(np.load("out.npy"), found)
         lines = capsys.readouterr().out.splitlines()
@@ -116,7 +118,11 @@ class TestClassify:
             ("red.png", {"settings": PictureSettings("1,2")}, "Mean channels incompatible with input"),
             ("red.png", {"settings": PictureSettings(raw_scale="x")}, "--raw_scale=x: a number"),
             ("red.png", {"labels_file": "gone.txt"}, "gone.txt: No such file"),
-            ("red.png", {"labels_file": "net.prototxt"}, "Number of labels is different from the output layer"),
+            (
+                "red.png",
+                {"labels_file": "net.prototxt"},
+                "Number of labels is different from the output layer",
+            ),
             ("red.png", {"gpu": True}, "Cannot use GPU"),
         ],
     )
@@ -140,7 +146,11 @@ def windows(files):
     Path("windows.csv").write_text(
         "n,filename,xmin,ymin,xmax,ymax\n1,halves.png,0,0,4,4\n2,red.png,0,0,4,4\n3,halves.png,10,2,14,6\n"
     )
-    return [("halves.png", "0 0 4 4", [1, 0, 0]), ("halves.png", "2 10 6 14", [0, 0, 1]), ("red.png", "0 0 4 4", RGB)]
+    return [
+        ("halves.png", "0 0 4 4", [1, 0, 0]),
+        ("halves.png", "2 10 6 14", [0, 0, 1]),
+        ("red.png", "0 0 4 4", RGB),
+    ]
 
 
 class TestDetect:
@@ -187,15 +197,45 @@ class TestDetect:
         ("name", "text", "output", "options", "words"),
         [
             ("w.csv", "filename,ymin\n", "o.csv", {}, "w.csv has no column xmin, ymax, xmax"),
-            ("w.csv", "filename,ymin,xmin,ymax,xmax\na,1,2,3,x\n", "o.csv", {}, "w.csv, line 2: numbers are expected"),
-            ("w.csv", "filename,ymin,xmin,ymax,xmax\na,1,2,3\n", "o.csv", {}, "w.csv, line 2: numbers are expected"),
+            (
+                "w.csv",
+                "filename,ymin,xmin,ymax,xmax\na,1,2,3,x\n",
+                "o.csv",
+                {},
+                "w.csv, line 2: numbers are expected",
+            ),
+            (
+                "w.csv",
+                "filename,ymin,xmin,ymax,xmax\na,1,2,3\n",
+                "o.csv",
+                {},
+                "w.csv, line 2: numbers are expected",
+            ),
             ("w.csv", "filename,ymin,xmin,ymax,xmax\n", "o.csv", {}, "w.csv has no windows"),
             ("w.csv", "", "o.txt", {}, "o.txt: the results are written to a file that ends in .csv or .h5"),
             ("w.txt", "red.png", "o.csv", {}, "needs the module selective_search_ijcv_with_python"),
             ("w.txt", "red.png", "o.csv", {"crop_mode": "list"}, "--crop_mode=list takes a .csv file"),
-            ("w.csv", "", "o.csv", {"crop_mode": "lists"}, "--crop_mode=lists: it is list or selective_search"),
-            ("w.csv", "filename,ymin,xmin,ymax,xmax\ngone.png,1,2,3,4\n", "o.csv", {}, "gone.png: No such file"),
-            ("w.csv", "filename,ymin,xmin,ymax,xmax\nred.png,9,9,12,12\n", "o.csv", {}, "lies outside of a picture"),
+            (
+                "w.csv",
+                "",
+                "o.csv",
+                {"crop_mode": "lists"},
+                "--crop_mode=lists: it is list or selective_search",
+            ),
+            (
+                "w.csv",
+                "filename,ymin,xmin,ymax,xmax\ngone.png,1,2,3,4\n",
+                "o.csv",
+                {},
+                "gone.png: No such file",
+            ),
+            (
+                "w.csv",
+                "filename,ymin,xmin,ymax,xmax\nred.png,9,9,12,12\n",
+                "o.csv",
+                {},
+                "lies outside of a picture",
+            ),
         ],
     )
     def test_refusals(self, files, write, name, text, output, options, words):
@@ -282,7 +322,12 @@ class TestPrograms:
         np.testing.assert_allclose(np.load("out.npy"), [RGB], rtol=1e-5)
 
     def test_detect(self, files, windows, tmp_path):
-        flags = ["--model_def=net.prototxt", "--pretrained_model=net.caffemodel", "--crop_mode=list", "--gpu=false"]
+        flags = [
+            "--model_def=net.prototxt",
+            "--pretrained_model=net.caffemodel",
+            "--crop_mode=list",
+            "--gpu=false",
+        ]
         done = run_tool("detect", *flags, "windows.csv", "out.csv", cwd=tmp_path)
         assert done.returncode == 134 and "A context of 16 pixels on each side leaves no room" in done.stderr
         done = run_tool("detect", *flags, "--context_pad=1", "windows.csv", "out.csv", cwd=tmp_path)
@@ -290,7 +335,10 @@ class TestPrograms:
 
     def test_train_net(self, write, tmp_path):
         write(SMALL)
-        write('net: "net.prototxt" base_lr: 1e-4 lr_policy: "fixed" max_iter: 2 snapshot_prefix: "m"', "s.prototxt")
+        write(
+            'net: "net.prototxt" base_lr: 1e-4 lr_policy: "fixed" max_iter: 2 snapshot_prefix: "m"',
+            "s.prototxt",
+        )
         done = run_tool("train_net", "--solver", "s.prototxt", "--timing", cwd=tmp_path)
         assert done.returncode == 0 and Path("m_iter_2.caffemodel").exists()
         done = run_tool("train_net", "--solver", "s.prototxt", "--gpus", "99", "1", cwd=tmp_path)

@@ -87,12 +87,16 @@ class TestNetSurgery:
         for i in range(3):
             for j in range(4):
                 crop = picture[:, :, 2 * i : 2 * i + 8, 2 * j : 2 * j + 8]
-                np.testing.assert_allclose(net.forward(data=crop)["fc"][0], scores[0, :, i, j], rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(
+                    net.forward(data=crop)["fc"][0], scores[0, :, i, j], rtol=1e-4, atol=1e-5
+                )
 
     def test_weights_are_edited_and_saved(self, make):
         n = caffe.NetSpec()
         n.data = L.Input(shape={"dim": [1, 1, 6, 6]})
-        n.edges = L.Convolution(n.data, kernel_size=3, num_output=2, weight_filler={"type": "gaussian", "std": 0.1})
+        n.edges = L.Convolution(
+            n.data, kernel_size=3, num_output=2, weight_filler={"type": "gaussian", "std": 0.1}
+        )
         net = make(n)
         sobel = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
         net.params["edges"][0].data[0, 0] = sobel
@@ -206,7 +210,9 @@ def test_siamese_net(make_solver, make):
         def shared(name):
             return [{"name": f"{name}_w", "lr_mult": 1}, {"name": f"{name}_b", "lr_mult": 2}]
 
-        ip1 = n[f"ip1{suffix}"] = L.InnerProduct(data, num_output=16, weight_filler=XAVIER, param=shared("ip1"))
+        ip1 = n[f"ip1{suffix}"] = L.InnerProduct(
+            data, num_output=16, weight_filler=XAVIER, param=shared("ip1")
+        )
         relu = n[f"relu1{suffix}"] = L.ReLU(ip1, in_place=True)
         n[f"feat{suffix}"] = L.InnerProduct(relu, num_output=2, weight_filler=XAVIER, param=shared("feat"))
 
@@ -248,7 +254,9 @@ def test_recurrent_net_on_sequences(make_solver, kind):
     target = np.concatenate([np.zeros((1, streams, 1)), x[:-1]])
     target[6] = 0
     n = caffe.NetSpec()
-    n.x, n.cont, n.target = L.HDF5Data(source=write_hdf5(x=x, cont=cont, target=target), batch_size=steps, ntop=3)
+    n.x, n.cont, n.target = L.HDF5Data(
+        source=write_hdf5(x=x, cont=cont, target=target), batch_size=steps, ntop=3
+    )
     filler = {"type": "uniform", "min": -0.3, "max": 0.3}
     n.hidden = getattr(L, kind)(n.x, n.cont, recurrent_param={"num_output": 16, "weight_filler": filler})
     n.y = L.InnerProduct(n.hidden, num_output=1, axis=2, weight_filler=XAVIER)
@@ -338,7 +346,9 @@ def test_training_loop_with_curves(make_solver):
         if iteration % 10 == 0:
             solver.test_nets[0].forward(start="data")
             accuracies.append(
-                np.mean(solver.test_nets[0].blobs["ip"].data.argmax(1) == solver.test_nets[0].blobs["label"].data)
+                np.mean(
+                    solver.test_nets[0].blobs["ip"].data.argmax(1) == solver.test_nets[0].blobs["label"].data
+                )
             )
     assert losses[0] == pytest.approx(np.log(2), rel=1e-5)
     assert losses[-10:].mean() < 0.5 * losses[0]

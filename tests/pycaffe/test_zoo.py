@@ -125,7 +125,9 @@ def formulas(params, x):
 
     p = {name: [blob.data.astype(np.float64) for blob in blobs] for name, blobs in params.items()}
     x = prelu(conv(x.astype(np.float64), *p["conv1"]), *p["prelu1"])
-    x = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-np.inf)  # the last window is cut off: 22 to 11
+    x = np.pad(
+        x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-np.inf
+    )  # the last window is cut off: 22 to 11
     x = sliding_window_view(x, (3, 3), (2, 3))[:, :, ::2, ::2].max((4, 5))
     x = prelu(conv(x, *p["conv2"]), *p["prelu2"]).reshape(len(x), -1)
     x = prelu(x @ p["conv4"][0].T + p["conv4"][1], *p["prelu4"])
@@ -162,7 +164,9 @@ def test_v1_layers(faces, write):
 def opencv():
     cv2 = pytest.importorskip("cv2")
     if not hasattr(cv2.dnn, "readNetFromCaffe"):
-        pytest.skip(f"OpenCV {cv2.__version__} does not read Caffe's files: pip install 'opencv-python-headless<5'")
+        pytest.skip(
+            f"OpenCV {cv2.__version__} does not read Caffe's files: pip install 'opencv-python-headless<5'"
+        )
 
     def run_opencv(prototxt, model, x, outputs):
         net = cv2.dnn.readNetFromCaffe(prototxt, model)

@@ -47,7 +47,9 @@ def classify(
     """
     choose_mode(gpu)
     dims = integers(images_dim, "images_dim") or None
-    classifier = (settings or PictureSettings()).build(Classifier, model_def, pretrained_model, image_dims=dims)
+    classifier = (settings or PictureSettings()).build(
+        Classifier, model_def, pretrained_model, image_dims=dims
+    )
     names, pictures = _inputs(os.path.expanduser(input_file), ext)
     print(f"Classifying {len(names)} inputs.")
     start = perf_counter()
@@ -75,7 +77,9 @@ def _inputs(path: str, ext: str) -> tuple[list[str], Sequence]:
         with one_line_failures():
             pictures = np.load(path)
         if pictures.ndim != 4:
-            fatal(f"{path} has the shape {pictures.shape}: pictures (n, height, width, channels) are expected")
+            fatal(
+                f"{path} has the shape {pictures.shape}: pictures (n, height, width, channels) are expected"
+            )
         return [f"{path}[{i}]" for i in range(len(pictures))], pictures
     if os.path.isdir(path):
         print(f"Loading folder: {path}")

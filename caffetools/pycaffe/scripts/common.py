@@ -47,10 +47,15 @@ class PictureSettings:
             if not file:
                 fatal(f"--{flag} is needed: give it a file")
         mean = _mean(self.mean_file)
-        input_scale, raw_scale = _number(self.input_scale, "input_scale"), _number(self.raw_scale, "raw_scale")
+        input_scale, raw_scale = (
+            _number(self.input_scale, "input_scale"),
+            _number(self.raw_scale, "raw_scale"),
+        )
         swap = integers(self.channel_swap, "channel_swap")
         with one_line_failures():
-            net = kind(model_def, pretrained_model, mean=mean, input_scale=input_scale, raw_scale=raw_scale, **more)
+            net = kind(
+                model_def, pretrained_model, mean=mean, input_scale=input_scale, raw_scale=raw_scale, **more
+            )
             if swap and net.takes_color:
                 net.transformer.set_channel_swap(net.inputs[0], swap)
         return net
@@ -112,4 +117,6 @@ def _mean(text):
     try:
         return np.array([float(part) for part in text.split(",")])
     except ValueError:
-        fatal(f"--mean_file={text}: a .npy file, a .binaryproto file, or numbers for the channels are expected")
+        fatal(
+            f"--mean_file={text}: a .npy file, a .binaryproto file, or numbers for the channels are expected"
+        )

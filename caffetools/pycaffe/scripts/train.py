@@ -46,7 +46,9 @@ def time_layers(solver: Solver) -> None:
         total.stop()
         if solver.param.display and solver.iter % solver.param.display == 0:
             lines = ["", *(f"forw {i:3d} {name:>8} : {forward[i].ms:.2f}" for i, name in enumerate(names))]
-            lines += [f"back {i:3d} {names[i]:>8} : {backward[i].ms:.2f}" for i in reversed(range(len(names)))]
+            lines += [
+                f"back {i:3d} {names[i]:>8} : {backward[i].ms:.2f}" for i in reversed(range(len(names)))
+            ]
             log("\n".join([*lines, f"solver total: {total.ms:.2f}"]))
 
     solver.add_callback(total.start, show)
