@@ -18,6 +18,7 @@ TOOLS: dict[str, str] = {
     "convert_imageset": "caffetools.cli.convert_imageset",
     "compute_image_mean": "caffetools.cli.compute_image_mean",
     "parse_log": "caffetools.cli.parse_log",
+    "classification": "caffetools.cli.classification",
     "upgrade_net_proto_text": "caffetools.cli.upgrade_net_proto_text",
     "upgrade_net_proto_binary": "caffetools.cli.upgrade_net_proto_binary",
     "upgrade_solver_proto_text": "caffetools.cli.upgrade_solver_proto_text",
