@@ -19,6 +19,7 @@ TOOLS: dict[str, str] = {
     "compute_image_mean": "caffetools.cli.compute_image_mean",
     "parse_log": "caffetools.cli.parse_log",
     "classification": "caffetools.cli.classification",
+    "extract_features": "caffetools.cli.extract_features",
     "upgrade_net_proto_text": "caffetools.cli.upgrade_net_proto_text",
     "upgrade_net_proto_binary": "caffetools.cli.upgrade_net_proto_binary",
     "upgrade_solver_proto_text": "caffetools.cli.upgrade_solver_proto_text",

@@ -102,7 +102,7 @@ def convert(
             key = os.fsencode(f"{number:08d}_{line.path}")
             records.put(key, picture.record)
             if labels:
-                labels.put(key, datum_format.from_array(_column(line.labels)).SerializeToString())
+                labels.put(key, datum_format.serialize_floats(_column(line.labels)))
             if records.count % _REPORT_EVERY == 0:
                 glog.info(f"Processed {records.count} files.")
         if not records.count:

@@ -36,6 +36,7 @@ def test_floats_as_recorded():
         assert array.shape == (record.channels, record.height, record.width) == (6, 6, 6)
         np.testing.assert_array_equal(array.ravel(), np.float32(record.float_data))
         assert datum.from_array(array).SerializeToString() == record.SerializeToString()
+        assert datum.serialize_floats(array) == record.SerializeToString()
 
 
 def test_encoded_as_recorded():
