@@ -23,6 +23,8 @@ CASES = {
     "groups": (2, 8, 12, (3, 3), (1, 1), (1, 1), (1, 1), 4, (9, 9)),
     "depthwise": (2, 7, 7, (3, 3), (1, 1), (1, 1), (1, 1), 7, (14, 14)),
     "depthwise_stride_2": (2, 7, 7, (3, 3), (2, 2), (1, 1), (1, 1), 7, (15, 14)),
+    "depthwise_wide_filter": (2, 5, 5, (7, 4), (2, 3), (3, 1), (1, 2), 5, (20, 31)),
+    "depthwise_without_padding": (3, 4, 4, (2, 2), (3, 3), (0, 0), (1, 1), 4, (8, 9)),
     "dilation": (2, 3, 5, (3, 3), (1, 1), (2, 2), (2, 2), 1, (11, 12)),
     "stride_and_dilation": (2, 8, 48, (3, 3), (2, 2), (1, 1), (2, 2), 1, (14, 14)),
     "dilation_multiple_of_stride": (1, 2, 3, (3, 2), (2, 2), (2, 0), (4, 2), 1, (15, 16)),
@@ -39,7 +41,7 @@ CASES = {
     "wide_image_many_taps": (1, 50, 3, (3, 3), (1, 1), (1, 1), (1, 1), 1, (6, 224)),
     "one_row": (2, 3, 4, (1, 3), (1, 1), (0, 1), (1, 1), 1, (1, 50)),
 }
-FLOAT64_CASES = ["lenet_conv1", "stride_and_dilation", "small_planes", "depthwise_stride_2"]
+FLOAT64_CASES = ["lenet_conv1", "stride_and_dilation", "small_planes", "depthwise_stride_2", "depthwise"]
 
 
 def make(case, dtype):

@@ -105,7 +105,17 @@ def test_shapes_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("batch", "outputs", "inputs"), [(64, 500, 800), (64, 10, 500), (1, 7, 3), (150, 33, 1100), (16, 1, 1)]
+    ("batch", "outputs", "inputs"),
+    [
+        (64, 500, 800),
+        (64, 10, 500),
+        (1, 7, 3),
+        (150, 33, 1100),
+        (16, 1, 1),
+        (3, 9, 16),
+        (2, 50, 77),
+        (1, 4, 40),
+    ],
 )
 def test_inner_product(batch, outputs, inputs, dtype):
     x, w, bias = (

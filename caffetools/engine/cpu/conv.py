@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.conv_depthwise import DepthwiseFilterGradient, DepthwiseProduct, is_depthwise
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
 from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
@@ -57,19 +58,22 @@ class ConvPlan:
 
     @cached_property
     def _forward(self):
-        return self._cheaper(ForwardProduct(self.geometry), transposed=False)
+        return self._product(ForwardProduct, transposed=False)
 
     @cached_property
     def _backward_data(self):
-        return self._cheaper(BackwardProduct(self.geometry), transposed=True)
+        return self._product(BackwardProduct, transposed=True)
 
     @cached_property
     def _backward_weights(self):
-        return FilterGradient(self.geometry)
+        return (DepthwiseFilterGradient if is_depthwise(self.geometry) else FilterGradient)(self.geometry)
 
-    def _cheaper(self, product, transposed):
-        """Return `product` or the one with images as lanes, whichever costs less."""
+    def _product(self, pixels_as_lanes, transposed):
+        """Return the forward product, or the data gradient, in the way that suits the shapes best."""
         g = self.geometry
+        if is_depthwise(g):
+            return DepthwiseProduct(g, transposed)
+        product = pixels_as_lanes(g)
         filters = g.group_outputs * g.group_channels * g.taps * g.dtype.itemsize
         if (
             g.images < simd.lanes_of(g.dtype)

@@ -14,8 +14,9 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu import simd
-from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.tiles import LONGEST_SPAN
+from caffetools.engine.cpu.turn import move_block, mover
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,16 @@ class ImageLayout:
     """Where the pixels of images of `channels` planes lie: in the source itself if that will do, else in a
     padded copy.
 
-    taps: offset of every (row tap, column tap) of one channel; channel_step, image_step: elements between two
-    of them.
+    in_place: whether the source itself is good enough. taps: offset of every (row tap, column tap) of one
+    channel. channel_step, image_step: elements between two of them. axes: what `copy_plane` wants to know.
     """
 
-    def __init__(self, channels: int, rows: Axis, columns: Axis):
+    def __init__(self, channels: int, rows: Axis, columns: Axis, in_place: bool = True):
         self.channels, self.rows, self.columns = channels, rows, columns
         plain = all(
             axis.stride == 1 and axis.pad == 0 and axis.length <= axis.size for axis in (rows, columns)
         )
-        self.in_place = plain and simd.masked_loads()
+        self.in_place = in_place and plain and simd.masked_loads()
         height, self.pitch = (rows.size, columns.size) if self.in_place else (rows.length, columns.length)
         plane = height * self.pitch
         self.channel_step = plane if self.in_place else len(rows.phases) * len(columns.phases) * plane
@@ -75,6 +76,10 @@ class ImageLayout:
             ],
             np.int64,
         )
+        self.axes = (
+            *((axis.size, axis.stride, axis.pad, axis.length) for axis in (rows, columns)),
+            *(axis.phases for axis in (rows, columns)),
+        )
         # What whole-vector loads may touch beyond the last pixel where masked loads are not to be had.
         self.slack = (
             0 if self.in_place else LONGEST_SPAN * max(0, self.pitch - columns.out) + 2 * simd.MOST_LANES
@@ -86,10 +91,8 @@ class ImageLayout:
 
     def copy(self, x: np.ndarray, first: int, count: int, out: np.ndarray) -> None:
         """Write `count` images of x (n, channels, height, width), from `first` on, to `out`."""
-        rows, columns = self.rows, self.columns
-        row_axis = rows.stride, rows.pad, rows.phases, rows.length
-        column_axis = columns.stride, columns.pad, columns.phases, columns.length
-        _copy_images(x, first, count, row_axis, column_axis, out)
+        copier = mover(x.dtype), simd.lanes_of(x.dtype)
+        _copy_images(x, first, count, *self.axes, copier, out)
 
 
 class PixelTable:
@@ -116,33 +119,50 @@ class PixelTable:
 
 
 @parallel_kernel
-def _copy_images(x, first, count, row_axis, column_axis, out):
-    """row_axis, column_axis: (stride, pad, phases, length of a phase)."""
-    row_stride, row_pad, row_phases, row_length = row_axis
-    column_stride, column_pad, column_phases, column_length = column_axis
-    channels, height, width = x.shape[1:]
-    plane = row_length * column_length
-    zero = x.dtype.type(0)
+def _copy_images(x, first, count, row_axis, column_axis, row_phases, column_phases, copier, out):
+    channels = x.shape[1]
+    plane = x.shape[2] * x.shape[3]
+    step = row_phases.size * row_axis[3] * column_phases.size * column_axis[3]
     for job in numba.prange(count * channels):
-        source = x[first + job // channels, job % channels]
-        place = job * row_phases.size * column_phases.size * plane
-        for row_phase in row_phases:
-            for column_phase in column_phases:
-                # The columns j that exist in the source: 0 <= j * stride + start < width.
-                start = column_phase - column_pad
-                begin = min(max(0, (column_stride - 1 - start) // column_stride), column_length)
-                end = min(max(begin, (width - start + column_stride - 1) // column_stride), column_length)
-                for i in range(row_length):
-                    row = i * row_stride + row_phase - row_pad
-                    if row < 0 or row >= height:
-                        out[place : place + column_length] = zero
-                    else:
-                        out[place : place + begin] = zero
-                        if column_stride == 1:
-                            for j in range(begin, end):
-                                out[place + j] = source[row, j + start]
-                        else:
-                            for j in range(begin, end):
-                                out[place + j] = source[row, j * column_stride + start]
-                        out[place + end : place + column_length] = zero
-                    place += column_length
+        source = (first * channels + job) * plane
+        copy_plane(x, source, row_axis, column_axis, row_phases, column_phases, copier, out, job * step)
+
+
+@kernel
+def copy_plane(x, source, row_axis, column_axis, row_phases, column_phases, copier, out, place):
+    """Write the plane that begins at element `source` of x, padded and split into phases, to the flat `out`.
+
+    row_axis, column_axis: (size, stride, pad, length of a phase). copier: (kernel of `move`, lanes).
+    """
+    height, row_stride, row_pad, row_length = row_axis
+    width, column_stride, column_pad, column_length = column_axis
+    mover, lanes = copier
+    flat = x.reshape(-1)
+    for row_phase in row_phases:
+        top, first_row, last_row = _inside(height, row_stride, row_pad, row_phase, row_length)
+        for column_phase in column_phases:
+            left, first, last = _inside(width, column_stride, column_pad, column_phase, column_length)
+            if first_row > 0 or first > 0 or last_row < row_length or last < column_length:
+                for i in range(place, place + row_length * column_length):
+                    out[np.uint64(i)] = 0
+            target, rows = place + first_row * column_length + first, last_row - first_row
+            start = source + top * width + left
+            if column_stride == 1:
+                row_step = row_stride * width
+                move_block(mover, lanes, x, start, row_step, out, target, column_length, rows, last - first)
+            else:
+                # Unsigned indices: numba looks for negative ones otherwise, and nothing becomes a vector.
+                for i in range(rows):
+                    there, here = start + i * row_stride * width, target + i * column_length
+                    for j in range(np.uint64(last - first)):
+                        out[np.uint64(here) + j] = flat[np.uint64(there) + j * np.uint64(column_stride)]
+            place += row_length * column_length
+
+
+@kernel
+def _inside(size, stride, pad, phase, length):
+    """Return the first source pixel of a phase, and the part (first, last) of the phase that has pixels."""
+    start = phase - pad
+    first = min(max(0, (stride - 1 - start) // stride), length)
+    last = min(max(first, (size - start + stride - 1) // stride), length)
+    return first * stride + start, first, last

@@ -55,7 +55,7 @@ class BackwardProduct:
 
     def __init__(self, geometry: Geometry):
         self.geometry = geometry
-        axes, taps = zip(*(_transposed_axis(geometry, i) for i in range(2)), strict=True)
+        axes, taps = zip(*(transposed_axis(geometry, i) for i in range(2)), strict=True)
         self.layout = ImageLayout(geometry.w_shape[0], *axes)
         self.phases, starts = [], [0]
         for row_phase, row_taps in enumerate(taps[0]):
@@ -100,7 +100,7 @@ class BackwardProduct:
                 conv_tiles.interleave_phases(target, self.starts, *self.geometry.stride, dx, first, count)
 
 
-def _transposed_axis(geometry, i):
+def transposed_axis(geometry: Geometry, i: int) -> tuple[Axis, list[list[tuple[int, int]]]]:
     """Return how dx sees axis i of dy: the axis, and for each phase of dx its (tap, shift) pairs.
 
     Pixel j s + phase of dx gets output j + shift - pad by way of a tap whenever the division comes out even.
@@ -119,12 +119,17 @@ def _transposed_axis(geometry, i):
 
 def source_layout(geometry: Geometry) -> ImageLayout:
     """Return how the filters see x."""
+    return ImageLayout(geometry.x_shape[1], *source_axes(geometry))
+
+
+def source_axes(geometry: Geometry) -> list[Axis]:
+    """Return how the filters see the rows and columns of x."""
     axes = []
     for i in range(2):
         shifts = tuple(geometry.dilation[i] * tap for tap in range(geometry.w_shape[2 + i]))
         size, out = geometry.x_shape[2 + i], geometry.y_shape[2 + i]
         axes.append(Axis(size, geometry.stride[i], geometry.pad[i], shifts, out))
-    return ImageLayout(geometry.x_shape[1], *axes)
+    return axes
 
 
 def group_size(images: int, layout: ImageLayout, dtype) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
-from caffetools.engine.cpu.tiles import ADD, BIAS, multiply_tile
+from caffetools.engine.cpu.tiles import ADD, BIAS, micro_kernel, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
 from caffetools.glog import check
@@ -26,6 +26,9 @@ K_BLOCK = 512
 #: Panels of weights of one job, and tiles of the batch that it multiplies with them while they are in the
 #: cache.
 PANEL_BLOCK, TILE_BLOCK = 4, 4
+#: A batch of so few items would leave most lanes empty: the inputs become the lanes, for so many outputs at a
+#: time.
+MOST_DOTS, DOT_OUTPUTS = 3, 4
 
 
 def inner_product(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
@@ -41,13 +44,36 @@ def inner_product(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.n
         check(False, "x (m, k) w (n, k) = y (m, n)", shapes)
     if batch == 0 or outputs == 0:
         return
+    flags = 0 if bias is None else BIAS
+    if batch <= MOST_DOTS:
+        kernel_address = micro_kernel(x.dtype, batch, DOT_OUTPUTS, form="dots")
+        last = micro_kernel(x.dtype, batch, outputs % DOT_OUTPUTS or DOT_OUTPUTS, form="dots")
+        _dots(x, w, w[0] if bias is None else bias, flags, y, _dot_rows(depth), kernel_address, last)
+        return
     panels, row_offsets, tiling = _plan(outputs, batch, depth, x.dtype)
     _, tile_width, tiles = tiling
     packed = scratch("inner product x", tiles * tile_width * depth, x.dtype)
     job_size = PANEL_BLOCK * TILE_BLOCK * panels[1] * tile_width
     results = thread_scratch("inner product y", job_size, x.dtype)
-    flags, bias = (0, packed) if bias is None else (BIAS, bias)
-    _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results, turner(x.dtype))
+    _multiply(
+        x,
+        w,
+        packed if bias is None else bias,
+        flags,
+        y,
+        panels,
+        row_offsets,
+        tiling,
+        packed,
+        results,
+        turner(x.dtype),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _dot_rows(depth):
+    """Return where the rows of w begin that are multiplied at a time."""
+    return np.arange(DOT_OUTPUTS) * depth
 
 
 @lru_cache(maxsize=1024)
@@ -75,6 +101,20 @@ def _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results
                 results[0], place,
             )  # fmt: skip
             _turn_block(results[0], place, panels, panel_range, tiling, tile_range, y)
+
+
+@parallel_kernel
+def _dots(x, w, bias, flags, y, w_rows, kernel_address, last_kernel):
+    """Multiply a few items with all weights, which are read once, in order."""
+    outputs, depth = w.shape
+    tiles = (outputs + DOT_OUTPUTS - 1) // DOT_OUTPUTS
+    for tile in numba.prange(tiles):
+        first = tile * DOT_OUTPUTS
+        multiply_tile(
+            last_kernel if tile == tiles - 1 else kernel_address,
+            (1, depth, simd.at(x, 0), depth, 0, simd.at(w, first * depth), simd.at(w_rows, 0), 0),
+            (simd.at(y, first), outputs, simd.at(bias, first), x.dtype.type(1), DOT_OUTPUTS, flags),
+        )
 
 
 @kernel

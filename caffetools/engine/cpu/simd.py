@@ -90,10 +90,10 @@ class Emitter:
         self.mask = ir.VectorType(ir.IntType(1), kind.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * kind.lanes)
 
-    def call(self, name, result, *arguments):
+    def call(self, name, result, *arguments, fastmath=()):
         function_type = ir.FunctionType(result, [argument.type for argument in arguments])
         function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
-        return self.builder.call(function, arguments)
+        return self.builder.call(function, arguments, fastmath=fastmath)
 
     def at(self, pointer, index):
         return self.builder.gep(pointer, [number(index) if isinstance(index, int) else index])

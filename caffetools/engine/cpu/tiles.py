@@ -14,6 +14,9 @@ speed, so it is part of the kernel's type, its form:
                B: b[k * b_step + n]
     "blocks"   A: a[a_steps[j] + i * a_step + m], k = (j, i), the columns of several matrices
                B: b[b_steps[j] + i * b_step + n], the rows of several matrices
+    "dots"     A: a[m * a_step + j * a_outer + i], k = (j, i), a few rows
+               B: b[b_rows[n] + j * b_outer + i], rows too; here the lanes are i, the tile has `rows` x
+               `vectors` elements, and the bias belongs to its columns
 
 From numba kernels: `multiply_tile(address, (operands of the form, see FORMS), (c, c_step, bias, alpha, width,
 flags))`, which computes c[m * c_step + n] = alpha * sum_k A B, plus bias[m] if flags has BIAS, plus what C
@@ -25,6 +28,7 @@ from __future__ import annotations
 from functools import cache
 
 import numba
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_model
@@ -78,14 +82,18 @@ class TileEmitter(simd.Emitter):
     def element_at(self, pointer, index):
         return self.builder.load(self.at(pointer, index))
 
+    def add_products(self, m, vector, vectors):
+        """Add the products of `vector` with each of `vectors` to row m of the tile."""
+        name = f"llvm.fmuladd.v{self.kind.lanes}{self.suffix}"
+        for accumulator, other in zip(self.accumulators[m], vectors, strict=True):
+            total = self.call(name, self.vector, vector, other, self.builder.load(accumulator))
+            self.builder.store(total, accumulator)
+
     def step(self, scalars, vectors):
         """Add the outer product of one step of k to the accumulators; `scalars[m]` is an address."""
-        name = f"llvm.fmuladd.v{self.kind.lanes}{self.suffix}"
-        for row, address in zip(self.accumulators, scalars, strict=True):
+        for m, address in enumerate(scalars):
             scalar = self.splat(self.builder.load(address, align=self.align), self.vector)
-            for accumulator, vector in zip(row, vectors, strict=True):
-                total = self.call(name, self.vector, scalar, vector, self.builder.load(accumulator))
-                self.builder.store(total, accumulator)
+            self.add_products(m, scalar, vectors)
 
     def column(self, a, k, a_step):
         """Return the addresses of the tile's rows in column k of A."""
@@ -160,17 +168,30 @@ def _blocks_loop(emitter):
             emitter.step(emitter.column(a, loop.index, emitter.a_step), vectors)
 
 
-#: For each form, what writes the loop over k, and the operands in the order in which a call gives them.
-FORMS = {
-    "columns": (_columns_loop, ("steps", "a", "a_step", "b", "b_step")),
-    "table": (_table_loop, ("steps", "a", "a_step", "b", "taps", "pixels", "gap")),
-    "rows": (_rows_loop, ("outer", "inner", "a", "a_rows", "a_steps", "b", "b_step")),
-    "blocks": (_blocks_loop, ("outer", "inner", "a", "a_steps", "a_step", "b", "b_steps", "b_step")),
-}
-RESULT = ("c", "c_step", "bias", "alpha", "width", "flags")
+def _dots_loop(emitter):
+    builder, tile = emitter.builder, emitter.kind
+    whole = builder.mul(builder.sdiv(emitter.inner, number(tile.lanes)), number(tile.lanes))
+    left = builder.sub(emitter.inner, whole)
+    mask = emitter.lanes_below(left)
+    with cgutils.for_range(builder, emitter.outer, intp=simd.int64) as outer:
+        a = emitter.at(emitter.a, builder.mul(outer.index, emitter.a_outer))
+        b = emitter.at(emitter.b, builder.mul(outer.index, emitter.b_outer))
+        rows = [emitter.at(a, builder.mul(emitter.a_step, number(m))) for m in range(tile.rows)]
+        columns = [emitter.at(b, emitter.element_at(emitter.b_rows, v)) for v in range(tile.vectors)]
+        with cgutils.for_range_slice(builder, number(0), whole, number(tile.lanes), intp=simd.int64) as (
+            k,
+            _,
+        ):
+            vectors = [emitter.load(column, k) for column in columns]
+            for m, row in enumerate(rows):
+                emitter.add_products(m, emitter.load(row, k), vectors)
+        with builder.if_then(builder.icmp_signed(">", left, number(0))):
+            vectors = [emitter.masked_load(column, whole, mask, emitter.zero) for column in columns]
+            for m, row in enumerate(rows):
+                emitter.add_products(m, emitter.masked_load(row, whole, mask, emitter.zero), vectors)
 
 
-def _write_out(emitter):
+def _write_tile(emitter):
     builder, tile = emitter.builder, emitter.kind
     alpha = emitter.splat(emitter.alpha, emitter.vector)
     for row in emitter.accumulators:
@@ -188,6 +209,31 @@ def _write_out(emitter):
         with otherwise:
             left = (builder.sub(emitter.width, number(v * tile.lanes)) for v in range(tile.vectors))
             _store(emitter, [emitter.lanes_below(lanes) for lanes in left])
+
+
+def _write_sums(emitter):
+    """Write the sums of the accumulators' lanes."""
+    builder = emitter.builder
+    nothing = ir.Constant(emitter.element, 0.0)
+    adds, biased = _has(emitter, ADD), _has(emitter, BIAS)
+    name = f"llvm.vector.reduce.fadd.v{emitter.kind.lanes}{emitter.suffix}"
+    for m, row in enumerate(emitter.accumulators):
+        for v, accumulator in enumerate(row):
+            place = emitter.at(emitter.c, builder.add(builder.mul(emitter.c_step, number(m)), number(v)))
+            lanes = builder.load(accumulator)
+            total = emitter.call(name, emitter.element, nothing, lanes, fastmath=("reassoc",))
+            total = builder.fmul(emitter.alpha, total)
+            for wanted, pointer in ((biased, emitter.at(emitter.bias, v)), (adds, place)):
+                with builder.if_else(wanted) as (then, otherwise):
+                    with then:
+                        more, here = builder.load(pointer), builder.block
+                    with otherwise:
+                        there = builder.block
+                value = builder.phi(emitter.element)
+                value.add_incoming(more, here)
+                value.add_incoming(nothing, there)
+                total = builder.fadd(total, value)
+            builder.store(total, place)
 
 
 def _has(emitter, flag):
@@ -211,14 +257,29 @@ def _store(emitter, masks):
                         emitter.store(value, start, place, mask)
 
 
+#: For each form, what writes the loop over k and the result, and the operands in the order of a call.
+FORMS = {
+    "columns": (_columns_loop, _write_tile, ("steps", "a", "a_step", "b", "b_step")),
+    "table": (_table_loop, _write_tile, ("steps", "a", "a_step", "b", "taps", "pixels", "gap")),
+    "rows": (_rows_loop, _write_tile, ("outer", "inner", "a", "a_rows", "a_steps", "b", "b_step")),
+    "blocks": (
+        _blocks_loop,
+        _write_tile,
+        ("outer", "inner", "a", "a_steps", "a_step", "b", "b_steps", "b_step"),
+    ),
+    "dots": (_dots_loop, _write_sums, ("outer", "inner", "a", "a_step", "a_outer", "b", "b_rows", "b_outer")),
+}
+RESULT = ("c", "c_step", "bias", "alpha", "width", "flags")
+
+
 @intrinsic
 def _emit_tile(typing_context, tile, operands, result):
     def emit(context, builder, signature, values):
-        loop, names = FORMS[tile.form]
+        write_loop, write_result, names = FORMS[tile.form]
         arguments = [*cgutils.unpack_tuple(builder, values[1]), *cgutils.unpack_tuple(builder, values[2])]
         emitter = TileEmitter(builder, tile, context, names + RESULT, arguments)
-        loop(emitter)
-        _write_out(emitter)
+        write_loop(emitter)
+        write_result(emitter)
         return context.get_dummy_value()
 
     return types.void(tile, operands, result), emit
@@ -232,10 +293,10 @@ def _multiply(tile, operands, result):
 def _compiled(tile):
     pointer, indices = types.CPointer(tile.dtype), types.CPointer(types.int64)
     special = {"a": pointer, "b": pointer, "c": pointer, "bias": pointer, "alpha": tile.dtype}
-    special |= dict.fromkeys(("a_rows", "a_steps", "b_steps", "taps", "pixels"), indices)
+    special |= dict.fromkeys(("a_rows", "a_steps", "b_rows", "b_steps", "taps", "pixels"), indices)
     groups = (
         types.Tuple([special.get(name, types.int64) for name in names])
-        for names in (FORMS[tile.form][1], RESULT)
+        for names in (FORMS[tile.form][-1], RESULT)
     )
     return numba.cfunc(types.void(tile, *groups), cache=True)(_multiply)
 

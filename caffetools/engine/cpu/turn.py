@@ -20,6 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, register_model
 
 from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.jit import kernel
 from caffetools.engine.cpu.simd import number
 
 turn = simd.call_kernel
@@ -58,11 +59,14 @@ def _transpose(builder, vectors):
 def _turn(emitter, a, a_step, rows, columns, out, out_step, width):
     builder, size = emitter.builder, number(emitter.kind.lanes)
     all_rows, all_lanes = (builder.icmp_signed(">=", count, size) for count in (rows, width))
-    # Cases from the most frequent to the most general; only the last needs masks, which are slow on some hosts.
+    # Cases from the most frequent to the most general; only the last needs masks, which are slow on some
+    # hosts.
     with cgutils.for_range_slice(builder, number(0), columns, size, intp=simd.int64) as (first, _):
         left = builder.sub(columns, first)
         unmasked = builder.and_(all_lanes, builder.icmp_signed(">=", left, size))
-        square = _Square(emitter, emitter.at(a, first), a_step, emitter.at(out, builder.mul(first, out_step)), out_step)
+        square = _Square(
+            emitter, emitter.at(a, first), a_step, emitter.at(out, builder.mul(first, out_step)), out_step
+        )
         with builder.if_else(unmasked) as (then, otherwise):
             with then, builder.if_else(all_rows) as (full, partial):
                 with full:
@@ -94,7 +98,9 @@ class _Square:
         return self.builder.load(row)
 
     def turn(self, load):
-        for target, vector in zip(self.targets, _transpose(self.builder, [load(i) for i in self.lanes]), strict=True):
+        for target, vector in zip(
+            self.targets, _transpose(self.builder, [load(i) for i in self.lanes]), strict=True
+        ):
             self.emitter.store(vector, target, 0)
 
     def turn_masked(self, rows, columns, width):
@@ -106,7 +112,9 @@ class _Square:
             return builder.select(builder.icmp_signed("<", number(index), bound), mask, nothing)
 
         seen, written = emitter.lanes_below(columns), emitter.lanes_below(width)
-        vectors = [emitter.masked_load(self.sources[i], 0, only_if(i, rows, seen), emitter.zero) for i in self.lanes]
+        vectors = [
+            emitter.masked_load(self.sources[i], 0, only_if(i, rows, seen), emitter.zero) for i in self.lanes
+        ]
         for j, vector in enumerate(_transpose(builder, vectors)):
             emitter.store(vector, self.targets[j], 0, only_if(j, columns, written))
 
@@ -157,3 +165,15 @@ def turner(dtype) -> int:
 def mover(dtype) -> int:
     """Return the address of the kernel of `move` for NumPy's type `dtype`."""
     return _compiled(Strip(numba.from_dtype(dtype), simd.lanes_of(dtype), False)).address
+
+
+@kernel
+def move_block(mover, lanes, a, a_place, a_step, out, out_place, out_step, rows, columns):
+    """Copy a block of any width: out[out_place + i * out_step + j] = a[a_place + i * a_step + j]."""
+    for j in range(0, columns, lanes):
+        width = min(lanes, columns - j)
+        move(
+            mover,
+            (simd.at(a, a_place + j), a_step, rows, width),
+            (simd.at(out, out_place + j), out_step, width),
+        )

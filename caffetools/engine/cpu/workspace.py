@@ -11,8 +11,8 @@ import numpy as np
 
 #: Bytes of a page.
 PAGE = 4096
-#: Pages between the buffers of two threads. Processors fetch lines ahead of a thread that walks its buffer; where these
-#: are the next thread's, both slow down to half (measured on Zen 5: up to 16 KiB ahead).
+#: Pages between the buffers of two threads. Processors fetch lines ahead of a thread that walks its buffer;
+#: where these are the next thread's, both slow down to half (measured on Zen 5: up to 16 KiB ahead).
 GUARD_PAGES = 8
 
 _buffers: dict[tuple[str, str], np.ndarray] = {}
