@@ -20,7 +20,7 @@ from caffetools.formats import image
 from caffetools.glog import FatalError
 from caffetools.layer import TRAIN
 from caffetools.proto import caffe_pb2
-from caffetools.transform import Transformer
+from caffetools.samples.transform import Transformer
 
 GAP = 4  # pixels between tiles, and around them
 TITLE = 16  # height of the line above each row

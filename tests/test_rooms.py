@@ -11,9 +11,8 @@ import pytest
 import caffetools
 
 #: Rooms from left to right; those with a comma between them stand side by side and do not know each other.
-#: "parts" are the single files that several layers share, such as transform.py.
 ORDER = (
-    "glog < proto < formats < upgrade, graph < engine, blob, filler < layer < parts < layers < net < solver "
+    "glog < proto < formats < upgrade, graph < engine, blob, filler < layer < samples, parts < layers < net < solver "
     "< pictures < tools < pycaffe < cli"
 )
 RANK = {room.strip(): rank for rank, group in enumerate(ORDER.split("<")) for room in group.split(",")}
@@ -30,10 +29,7 @@ FILES = {
 def room_of(module: str) -> str | None:
     """The room of a module; the package itself is none."""
     name = module.partition(".")[2].partition(".")[0]
-    name = PART_OF.get(name, name)
-    if name not in RANK and (ROOT / f"{name}.py").is_file():
-        return "parts"
-    return name or None
+    return PART_OF.get(name, name) or None
 
 
 def imported(module: str) -> set[str]:

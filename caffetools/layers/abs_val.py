@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffetools.elementwise import ElementwiseLayer
+from caffetools.parts.elementwise import ElementwiseLayer
 
 
 class AbsValLayer(ElementwiseLayer):

@@ -15,7 +15,7 @@ import numpy as np
 from caffetools.engine.cpu.jit import kernel
 from caffetools.glog import check_le, fatal
 from caffetools.layer import Layer
-from caffetools.loss import check_label_count, refuse_label
+from caffetools.parts.loss import check_label_count, refuse_label
 
 
 class AccuracyLayer(Layer):

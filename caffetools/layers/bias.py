@@ -10,9 +10,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from caffetools.broadcast import parameter_shape, spans
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.layer import Layer
+from caffetools.parts.broadcast import parameter_shape, spans
 
 
 class BiasLayer(Layer):

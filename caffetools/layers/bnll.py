@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffetools.elementwise import ElementwiseLayer
 from caffetools.engine.cpu.exponential import softplus
 from caffetools.engine.cpu.jit import kernel
+from caffetools.parts.elementwise import ElementwiseLayer
 
 
 class BNLLLayer(ElementwiseLayer):

@@ -25,7 +25,7 @@ from caffetools.engine.cpu.conv_nd import NdConvPlan
 from caffetools.glog import check_eq, check_gt, fatal
 from caffetools.layer import Layer
 from caffetools.layers.bias import sum_spans
-from caffetools.spatial import read_window
+from caffetools.parts.spatial import read_window
 
 
 class ConvolutionLayer(Layer):

@@ -16,17 +16,18 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from caffetools import glog, prefetch
+from caffetools import glog
 from caffetools.blob import Blob
 from caffetools.formats import datum as datum_format
 from caffetools.formats import image
 from caffetools.formats.db import Cursor, open_db
 from caffetools.glog import FatalError, check_gt
 from caffetools.layer import TRAIN, Layer
-from caffetools.mixup import finish_batch, label_shape
-from caffetools.prefetch import Prefetcher
 from caffetools.proto import caffe_pb2
-from caffetools.transform import Buffer, Shape, Transformer
+from caffetools.samples import prefetch
+from caffetools.samples.mixup import finish_batch, label_shape
+from caffetools.samples.prefetch import Prefetcher
+from caffetools.samples.transform import Buffer, Shape, Transformer
 
 # Pictures are gathered up to this size and transformed together: small ones share the cost of entering a
 # kernel, large ones do not pile up in memory.

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numba
 
-from caffetools.elementwise import ElementwiseLayer
 from caffetools.engine.cpu.exponential import expm1
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.parts.elementwise import ElementwiseLayer
 
 
 class ELULayer(ElementwiseLayer):

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from caffetools.elementwise import ElementwiseLayer
 from caffetools.glog import check_gt
+from caffetools.parts.elementwise import ElementwiseLayer
 
 
 class ExpLayer(ElementwiseLayer):

@@ -13,7 +13,7 @@ import numpy as np
 
 from caffetools.glog import check_eq
 from caffetools.layer import LossLayer
-from caffetools.loss import class_indices
+from caffetools.parts.loss import class_indices
 from caffetools.proto import caffe_pb2
 
 

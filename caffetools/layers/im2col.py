@@ -13,7 +13,7 @@ import numpy as np
 
 from caffetools.engine.cpu.conv_nd import taps
 from caffetools.layer import Layer
-from caffetools.spatial import read_window
+from caffetools.parts.spatial import read_window
 
 
 class Im2colLayer(Layer):

@@ -21,10 +21,10 @@ from caffetools import glog
 from caffetools.engine.cpu.rng import mix
 from caffetools.glog import FatalError, check, check_gt
 from caffetools.layer import TRAIN
-from caffetools.mixup import finish_batch, label_shape
-from caffetools.picture_data import Batch, Loader, PictureDataLayer, decode, read_bytes
-from caffetools.resize import resize
-from caffetools.transform import Transformer
+from caffetools.samples.mixup import finish_batch, label_shape
+from caffetools.samples.picture_data import Batch, Loader, PictureDataLayer, decode, read_bytes
+from caffetools.samples.resize import resize
+from caffetools.samples.transform import Transformer
 
 # Keys that are derived from the layer's: one for `rand_skip`, one for each pass.
 _SKIP, _FIRST_PASS = 0, 1

@@ -20,7 +20,7 @@ from caffetools.formats import blob as blob_format
 from caffetools.glog import check, check_eq, fatal
 from caffetools.layer import LossLayer
 from caffetools.layers import create_layer
-from caffetools.loss import LOG_THRESHOLD, check_label_count, normalization, refuse_label
+from caffetools.parts.loss import LOG_THRESHOLD, check_label_count, normalization, refuse_label
 from caffetools.proto import caffe_pb2
 
 

@@ -21,8 +21,8 @@ import numpy as np
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.glog import check_eq
 from caffetools.layer import Layer
+from caffetools.parts.spatial import check_planes
 from caffetools.proto import caffe_pb2
-from caffetools.spatial import check_planes
 
 # Pixels that are normalised together; across 256 channels their scratch memory is half a megabyte.
 BLOCK = 128

@@ -1,4 +1,4 @@
-"""LSTM (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000); z_t: see caffetools/recurrent.py.
+"""LSTM (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000); z_t: see caffetools/parts/recurrent.py.
 
     i, f, o, g = sigmoid(z_i), sigmoid(z_f), sigmoid(z_o), tanh(z_g)     the four parts of z_t, in this order
     c_t = cont_t f c_{t-1} + i g
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffetools.layers.lstm_unit import lstm_unit_backward, lstm_unit_forward
-from caffetools.recurrent import RecurrentLayer
+from caffetools.parts.recurrent import RecurrentLayer
 
 
 class LSTMLayer(RecurrentLayer):

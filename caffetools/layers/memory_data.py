@@ -19,7 +19,7 @@ from caffetools.formats import datum as datum_format
 from caffetools.glog import check, check_eq, check_gt
 from caffetools.layer import Layer
 from caffetools.proto import caffe_pb2
-from caffetools.transform import Transformer
+from caffetools.samples.transform import Transformer
 
 
 class MemoryDataLayer(Layer):

@@ -12,7 +12,7 @@ import numpy as np
 
 from caffetools.glog import check_eq
 from caffetools.layer import LossLayer
-from caffetools.loss import LOG_THRESHOLD, class_indices
+from caffetools.parts.loss import LOG_THRESHOLD, class_indices
 
 
 class MultinomialLogisticLossLayer(LossLayer):

@@ -23,9 +23,9 @@ from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.rng import random_uniform
 from caffetools.glog import fatal
 from caffetools.layer import TRAIN, Layer
-from caffetools.pooling_window import read_pooling_window
+from caffetools.parts.pooling_window import read_pooling_window
+from caffetools.parts.spatial import check_planes
 from caffetools.proto import caffe_pb2
-from caffetools.spatial import check_planes
 
 # MAX starts from this, and gives it where a window holds nothing but the padding.
 LOWEST = np.float32(-np.finfo(np.float32).max)

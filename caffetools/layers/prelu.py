@@ -12,9 +12,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from caffetools.elementwise import ElementwiseLayer
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.glog import check_eq, check_ge
+from caffetools.parts.elementwise import ElementwiseLayer
 from caffetools.proto import caffe_pb2
 
 

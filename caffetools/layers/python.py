@@ -20,9 +20,10 @@ import sys
 import traceback
 
 import caffetools
-from caffetools import glog, views
+from caffetools import glog
 from caffetools.glog import FatalError
 from caffetools.layer import Layer
+from caffetools.parts import views
 
 # Where frames of a traceback lie that say nothing about a user's code: here, and in the machinery of imports.
 NOT_USERS = (os.path.dirname(caffetools.__file__) + os.sep, importlib.__path__[0] + os.sep, "<frozen ")
@@ -31,7 +32,7 @@ METHODS = ("setup", "reshape", "forward")
 
 
 class UserLayer(Layer):
-    """Runs an object of `user_class`, and shows it the blobs as `caffetools.views` does."""
+    """Runs an object of `user_class`, and shows it the blobs as `caffetools.parts.views` does."""
 
     reshape_every_forward = True
     user_class: type

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numba
 
-from caffetools.elementwise import ElementwiseLayer
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.parts.elementwise import ElementwiseLayer
 
 
 class ReLULayer(ElementwiseLayer):

@@ -1,4 +1,4 @@
-"""RNN, the simple recurrent net (Elman 1990); z_t is made in caffetools/recurrent.py.
+"""RNN, the simple recurrent net (Elman 1990); z_t is made in caffetools/parts/recurrent.py.
 
     h_t = tanh(z_t)
     o_t = tanh(W_o h_t + b_o)        the output
@@ -12,7 +12,7 @@ import numpy as np
 
 from caffetools.engine.cpu.gemm import gemm
 from caffetools.engine.cpu.inner_product import inner_product
-from caffetools.recurrent import RecurrentLayer
+from caffetools.parts.recurrent import RecurrentLayer
 
 
 class RNNLayer(RecurrentLayer):

@@ -13,9 +13,9 @@ import numba
 import numpy as np
 
 from caffetools import glog
-from caffetools.broadcast import parameter_shape, spans
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.layer import Layer
+from caffetools.parts.broadcast import parameter_shape, spans
 from caffetools.proto import caffe_pb2
 
 

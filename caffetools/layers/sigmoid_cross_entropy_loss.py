@@ -17,7 +17,7 @@ from caffetools.engine.cpu.exponential import sigmoid, softplus
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.glog import check_eq
 from caffetools.layer import LossLayer
-from caffetools.loss import normalization
+from caffetools.parts.loss import normalization
 
 
 class SigmoidCrossEntropyLossLayer(LossLayer):

@@ -19,7 +19,7 @@ from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.layer import LossLayer
 from caffetools.layers import create_layer
-from caffetools.loss import check_label_count, normalization, refuse_label
+from caffetools.parts.loss import check_label_count, normalization, refuse_label
 from caffetools.proto import caffe_pb2
 
 

@@ -14,8 +14,8 @@ from caffetools.blob import Blob
 from caffetools.glog import check_gt
 from caffetools.layer import Layer
 from caffetools.layers.pooling import PoolingLayer
+from caffetools.parts.spatial import check_planes
 from caffetools.proto import caffe_pb2
-from caffetools.spatial import check_planes
 
 
 class SPPLayer(Layer):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numba
 
-from caffetools.elementwise import ElementwiseLayer
 from caffetools.engine.cpu.exponential import sigmoid
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.parts.elementwise import ElementwiseLayer
 
 
 class SwishLayer(ElementwiseLayer):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffetools.elementwise import ElementwiseLayer
 from caffetools.layer import Layer
+from caffetools.parts.elementwise import ElementwiseLayer
 
 
 class ThresholdLayer(ElementwiseLayer):

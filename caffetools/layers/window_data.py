@@ -21,9 +21,9 @@ from caffetools import glog
 from caffetools.engine.cpu.rng import mix
 from caffetools.formats import window_file
 from caffetools.glog import check, check_eq, check_gt
-from caffetools.picture_data import Batch, Loader, PictureDataLayer, decode, read_bytes
-from caffetools.resize import resize
-from caffetools.transform import read_mean
+from caffetools.samples.picture_data import Batch, Loader, PictureDataLayer, decode, read_bytes
+from caffetools.samples.resize import resize
+from caffetools.samples.transform import read_mean
 
 CROP_MODES = ("warp", "square")
 

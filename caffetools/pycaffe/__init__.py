@@ -17,6 +17,7 @@ which the original ended the process, is an exception here: FatalError, which is
 from caffetools import proto
 from caffetools.glog import FatalError
 from caffetools.layers import known_types as layer_type_list
+from caffetools.parts.views import Blob, BlobVec, Layer
 from caffetools.proto.caffe_pb2 import TEST, TRAIN
 from caffetools.pycaffe import coord_map, draw, io, net_spec
 from caffetools.pycaffe.classifier import Classifier
@@ -45,7 +46,6 @@ from caffetools.pycaffe.solver import (
     get_solver,
 )
 from caffetools.pycaffe.timer import Timer
-from caffetools.views import Blob, BlobVec, Layer
 
 __version__ = "1.0.0"  # of the interface: scripts ask for it
 

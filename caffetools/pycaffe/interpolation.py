@@ -1,6 +1,6 @@
 """Pictures of floats in another size, as the original's Python module gives them.
 
-Another formula than that of the data layers (`caffetools.resize`). For one or three channels, with the range
+Another formula than that of the data layers (`caffetools.samples.resize`). For one or three channels, with the range
 of the values moved to [0, 1] before and back after:
 
     y = A x B',    row i of A:  weights of the two pixels next to p = (i + 1/2) H / H' - 1/2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from caffetools import layer as engine
 from caffetools.layers.python import UserLayer
-from caffetools.views import BlobVec
+from caffetools.parts.views import BlobVec
 
 
 class LayerView:

@@ -15,11 +15,11 @@ from caffetools.glog import fatal, warning
 from caffetools.layer import Context
 from caffetools.layers.memory_data import MemoryDataLayer
 from caffetools.net import weights as weights_io
+from caffetools.parts.views import Blob, BlobVec
 from caffetools.pycaffe import layer_view
 from caffetools.pycaffe.batches import Collector, batches, length_of, need_arrays
 from caffetools.pycaffe.mode import random_source
 from caffetools.pycaffe.parallel import ranks
-from caffetools.views import Blob, BlobVec
 
 Arrays = dict[str, np.ndarray]
 Path = str | os.PathLike

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from caffetools import glog
-from caffetools.decode import decode
 from caffetools.formats import datum as datum_format
 from caffetools.formats import picture_encoder
 from caffetools.formats.files import reason
 from caffetools.glog import FatalError, check_eq, fatal
 from caffetools.proto import caffe_pb2
+from caffetools.samples.decode import decode
 from caffetools.tools import image_list
 from caffetools.tools.allocator import keep_freed_memory
 from caffetools.tools.image_list import Line

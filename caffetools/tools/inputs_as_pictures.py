@@ -6,7 +6,7 @@ import numpy as np
 
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
-from caffetools.transform import read_mean
+from caffetools.samples.transform import read_mean
 
 #: Values up to this are taken for a picture in [0, 1]; a mean of the whole set leads a little beyond the bytes.
 BYTES_FROM, BEYOND = 2, 30

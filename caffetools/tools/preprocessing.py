@@ -11,13 +11,13 @@ import os
 
 import numpy as np
 
-from caffetools.decode import decode
 from caffetools.formats import binary, prototxt
 from caffetools.formats import blob as blob_format
 from caffetools.glog import check, check_eq, fatal
 from caffetools.layer import TEST
 from caffetools.proto import caffe_pb2
-from caffetools.transform import Transformer
+from caffetools.samples.decode import decode
+from caffetools.samples.transform import Transformer
 
 
 class Preprocessor:

@@ -21,9 +21,9 @@ from caffetools.net import weights as net_weights
 from caffetools.pictures import layer_view, style
 from caffetools.pictures.layer_view import LayerView
 from caffetools.proto import caffe_pb2
-from caffetools.resize import resize
+from caffetools.samples.resize import resize
+from caffetools.samples.transform import read_mean
 from caffetools.tools import net_inputs
-from caffetools.transform import read_mean
 
 
 def visualize(

@@ -24,12 +24,13 @@ import numpy as np
 from google.protobuf import text_format
 from PIL import Image
 
-from caffetools import glog, prefetch
+from caffetools import glog
 from caffetools.blob import Blob
 from caffetools.formats.db import open_db
 from caffetools.layer import TRAIN, Context
 from caffetools.layers import layer_class
 from caffetools.proto import caffe_pb2
+from caffetools.samples import prefetch
 from caffetools.solver import Solver
 
 DATA = 'type: "Data" data_param {{ source: "{name}" backend: LMDB batch_size: {batch} }}'

@@ -58,7 +58,7 @@ def start(sources, monkeypatch):
     made = []
 
     def make(kind, transform, phase=TRAIN, seed=1, threads=1, tops=2):
-        monkeypatch.setattr("caffetools.prefetch.processors", lambda: threads)
+        monkeypatch.setattr("caffetools.samples.prefetch.processors", lambda: threads)
         text = LAYERS[kind] % f"prefetch: {threads + 1}" + f' name: "d" transform_param {{ {transform} }}'
         context = Context(phase=phase, random=RandomSource(seed))
         param = text_format.Parse(text, caffe_pb2.LayerParameter())

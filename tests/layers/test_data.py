@@ -164,7 +164,7 @@ def test_neither_prefetch_nor_threads_change_a_batch(kind, database, start, monk
     source = database(map(kind, range(10), PICTURES)) + " batch_size: 3"
     expected = batches(start(source + " prefetch: 1", AUGMENTED, TRAIN), 12)
     for prefetch, processors in ((2, 1), (4, 2), (7, 5)):
-        monkeypatch.setattr("caffetools.prefetch.processors", lambda n=processors: n)
+        monkeypatch.setattr("caffetools.samples.prefetch.processors", lambda n=processors: n)
         layer = start(source + f" prefetch: {prefetch}", AUGMENTED, TRAIN)
         assert layer.threads == (processors if kind is png else 1)
         assert_same(batches(layer, 12), expected)

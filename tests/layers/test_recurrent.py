@@ -237,7 +237,7 @@ def test_lstm_equals_pytorch():
 def logged(monkeypatch):
     """Collect the log's messages."""
     lines = []
-    monkeypatch.setattr("caffetools.recurrent.info", lines.append)
+    monkeypatch.setattr("caffetools.parts.recurrent.info", lines.append)
     return lines
 
 

@@ -8,8 +8,8 @@ import pytest
 from caffetools.blob import Blob
 from caffetools.glog import FatalError
 from caffetools.layer import TEST, TRAIN
-from caffetools.mixup import Mixup, blend_rows, finish_batch, label_shape
 from caffetools.proto import caffe_pb2
+from caffetools.samples.mixup import Mixup, blend_rows, finish_batch, label_shape
 
 RANDOM = np.random.default_rng(4)
 KEY = 0xFEDC_BA98_7654_3210

@@ -22,14 +22,14 @@ from typing import TypeAlias
 import numpy as np
 
 from caffetools import glog
-from caffetools.augment import Augmenter
 from caffetools.engine.cpu.jit import kernel
 from caffetools.engine.cpu.rng import mix, random_bits
 from caffetools.formats import binary
 from caffetools.formats import blob as blob_format
 from caffetools.glog import check, check_eq, check_ge, check_gt, check_le
-from caffetools.mixup import Mixup
 from caffetools.proto import caffe_pb2
+from caffetools.samples.augment import Augmenter
+from caffetools.samples.mixup import Mixup
 
 Shape = tuple[int, int, int]  # channels, height, width
 Buffer: TypeAlias = "bytes | np.ndarray"

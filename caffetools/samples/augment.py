@@ -25,13 +25,13 @@ from math import exp, inf, log, sqrt
 
 import numpy as np
 
-from caffetools.color_jitter import jitter
 from caffetools.engine.cpu.rng import mix
 from caffetools.glog import fatal
 from caffetools.layer import TRAIN
 from caffetools.proto import caffe_pb2
-from caffetools.resample import Box, resample
-from caffetools.rotation import rotate
+from caffetools.samples.color_jitter import jitter
+from caffetools.samples.resample import Box, resample
+from caffetools.samples.rotation import rotate
 
 # Which of a sample's random numbers serves what; the transformer's own crop and mirror have those below.
 _ANGLE, _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE, _WINDOW, _HOLES = 16, 17, 18, 19, 20, 32, 128

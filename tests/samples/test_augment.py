@@ -9,15 +9,15 @@ import pytest
 from google.protobuf import text_format
 from PIL import Image
 
-from caffetools.augment import Augmenter, draw_window
-from caffetools.color_jitter import GRAY, jitter
 from caffetools.engine.cpu import rng
 from caffetools.glog import FatalError
 from caffetools.layer import TEST, TRAIN
 from caffetools.proto import caffe_pb2
-from caffetools.resample import resample
-from caffetools.rotation import rotate
-from caffetools.transform import Transformer
+from caffetools.samples.augment import Augmenter, draw_window
+from caffetools.samples.color_jitter import GRAY, jitter
+from caffetools.samples.resample import resample
+from caffetools.samples.rotation import rotate
+from caffetools.samples.transform import Transformer
 
 KEY = 0x0123_4567_89AB_CDEF
 RANDOM = np.random.default_rng(8)
@@ -166,7 +166,7 @@ def test_rotation_of_any_angle(degrees):
 def test_angles_are_even_between_the_bounds(monkeypatch):
     angles = []
     monkeypatch.setattr(
-        "caffetools.augment.rotate", lambda picture, degrees: angles.append(degrees) or picture
+        "caffetools.samples.augment.rotate", lambda picture, degrees: angles.append(degrees) or picture
     )
     a = augmenter("max_rotation: 20")
     for sample in range(2000):
@@ -252,7 +252,7 @@ def test_floats_keep_nan():
 
 def test_factors_are_even_between_the_bounds(monkeypatch):
     drawn = []
-    monkeypatch.setattr("caffetools.augment.jitter", lambda picture, *values: drawn.append(values) or picture)
+    monkeypatch.setattr("caffetools.samples.augment.jitter", lambda picture, *values: drawn.append(values) or picture)
     a = augmenter("brightness: 0.4 contrast: 0.3 saturation: 0.2 hue: 0.1")
     for sample in range(2000):
         a.apply(PICTURES[0], rng.mix(KEY, sample))
@@ -265,7 +265,7 @@ def test_factors_are_even_between_the_bounds(monkeypatch):
 def test_factors_are_not_negative(monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "caffetools.augment.jitter", lambda picture, *values: drawn.append(values[0]) or picture
+        "caffetools.samples.augment.jitter", lambda picture, *values: drawn.append(values[0]) or picture
     )
     for sample in range(100):
         augmenter("brightness: 3").apply(PICTURES[0], rng.mix(KEY, sample))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffetools.formats import image
-from caffetools.resize import resize, resize_words
+from caffetools.samples.resize import resize, resize_words
 
 
 def decode(data: bytes, color: bool, height: int = 0, width: int = 0) -> np.ndarray:

@@ -10,7 +10,7 @@ from caffetools.engine.cpu import rng
 from caffetools.glog import FatalError
 from caffetools.layer import TEST, TRAIN
 from caffetools.proto import caffe_pb2
-from caffetools.transform import Transformer
+from caffetools.samples.transform import Transformer
 
 KEY = 0x1234_5678_9ABC_DEF0
 RANDOM = np.random.default_rng(5)

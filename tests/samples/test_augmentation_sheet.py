@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "augmentation_sheet.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "augmentation_sheet.py"
 SIZE, COLUMNS, GAP, TITLE = 24, 5, 4, 16
 
 

@@ -15,8 +15,9 @@ import weakref
 
 import pytest
 
-from caffetools import glog, prefetch
-from caffetools.prefetch import Prefetcher
+from caffetools import glog
+from caffetools.samples import prefetch
+from caffetools.samples.prefetch import Prefetcher
 
 
 class Source:
@@ -164,7 +165,7 @@ def test_a_dropped_prefetcher_ends_its_threads():
 
 PROGRAM = """
 import sys, time
-from caffetools.prefetch import Prefetcher
+from caffetools.samples.prefetch import Prefetcher
 
 def read():
     return time.sleep({read})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffetools.resize import resize, resize_words
+from caffetools.samples.resize import resize, resize_words
 
 SIZES = [  # from height, width, to height, width
     (7, 9, 13, 4),

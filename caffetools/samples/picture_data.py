@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffetools import glog, prefetch
+from caffetools import glog
 from caffetools.blob import Blob
 from caffetools.formats import image
 from caffetools.glog import FatalError, check_gt
 from caffetools.layer import Layer
-from caffetools.prefetch import Prefetcher
+from caffetools.samples import prefetch
+from caffetools.samples.prefetch import Prefetcher
 
 
 class Batch:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from caffetools.glog import FatalError
-from caffetools.loss import class_indices, normalization
+from caffetools.parts.loss import class_indices, normalization
 from caffetools.proto import caffe_pb2
 
 LossParameter = caffe_pb2.LossParameter

@@ -1,0 +1,1 @@
+"""From stored samples to batches: decoded, resized, augmented, transformed, and made ahead by threads."""
