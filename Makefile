@@ -5,17 +5,24 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
 .DEFAULT_GOAL = help
-.PHONY: help lenet test test-all warm bench lint clean
+.PHONY: help lenet cifar10 test test-all warm bench lint clean
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 	@echo "PYTHON=python3.12 and the like choose the interpreter for .venv."
 
 lenet: .venv/installed ## fetch MNIST, build the databases and train LeNet to about 99 %
 	PYTHON=$(CURDIR)/$(BIN)/python data/mnist/get_mnist.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/create_mnist.sh
 	$(BIN)/caffe train --solver=models/lenet/lenet_solver.prototxt
+
+cifar10: .venv/installed ## fetch CIFAR-10, build the databases and train CIFAR-10 quick to about 75 %
+	PYTHON=$(CURDIR)/$(BIN)/python data/cifar10/get_cifar10.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/create_cifar10.sh
+	$(BIN)/caffe train --solver=models/cifar10_quick/cifar10_quick_solver.prototxt
+	$(BIN)/caffe train --solver=models/cifar10_quick/cifar10_quick_solver_lr1.prototxt \
+	    --snapshot=models/cifar10_quick/cifar10_quick_iter_4000.solverstate.h5
 
 test: .venv/installed-test ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -m "not slow"

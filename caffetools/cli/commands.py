@@ -20,6 +20,8 @@ TOOLS: dict[str, str] = {
     "parse_log": "caffetools.cli.parse_log",
     "classification": "caffetools.cli.classification",
     "extract_features": "caffetools.cli.extract_features",
+    "convert_cifar_data": "caffetools.cli.convert_cifar_data",
+    "convert_mnist_siamese_data": "caffetools.cli.convert_mnist_siamese_data",
     "upgrade_net_proto_text": "caffetools.cli.upgrade_net_proto_text",
     "upgrade_net_proto_binary": "caffetools.cli.upgrade_net_proto_binary",
     "upgrade_solver_proto_text": "caffetools.cli.upgrade_solver_proto_text",

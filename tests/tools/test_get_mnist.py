@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import pytest
 
 from caffetools.glog import FatalError
 from caffetools.tools.get_mnist import FILES, MnistFile, get_mnist
+from tests.tools.mirror import Mirror
 
 # Contents that gzip cannot make smaller, so that a download has many blocks to break off between.
 CONTENTS = {
@@ -31,60 +31,9 @@ SMALL = tuple(
 )
 
 
-class Mirror(ThreadingHTTPServer):
-    """Serves `files` (path -> bytes). `faults` are taken one by one, each for one request:
-
-    a number: break the connection after so many bytes; "whole": ignore the Range header; "silent": never
-    answer.
-    """
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files = {f"/{name}.gz": data for name, data in PACKED.items()}
-        self.faults: list = []
-        self.requests: list[tuple[str, str | None]] = []
-        self.over = threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        mirror = self.server
-        wanted = self.headers["Range"]
-        mirror.requests.append((self.path, wanted))
-        fault = mirror.faults.pop(0) if mirror.faults else None
-        if fault == "silent":
-            mirror.over.wait(20)
-            return
-        data = mirror.files.get(self.path)
-        if data is None:
-            self.send_error(404)
-            return
-        total, start = len(data), 0
-        if wanted and fault != "whole":
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if start >= total:
-                self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{total}")
-                self.end_headers()
-                return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(total - start))
-        self.end_headers()
-        self.wfile.write(data[start : start + fault] if isinstance(fault, int) else data[start:])
-
-    def log_message(self, *args):
-        """No lines on stderr."""
-
-
 @pytest.fixture
 def mirror():
-    with Mirror() as server:
+    with Mirror({f"/{name}.gz": data for name, data in PACKED.items()}) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.over.set()
@@ -178,7 +127,7 @@ def test_contents_count_and_not_how_they_were_packed(tmp_path, mirror):
     ids=["missing", "a page", "other contents", "truncated"],
 )
 def test_the_next_mirror_is_tried(answer, reason, tmp_path, mirror):
-    with Mirror() as bad:
+    with Mirror({}) as bad:
         threading.Thread(target=bad.serve_forever, args=(0.01,), daemon=True).start()
         bad.files = {} if answer is None else {"/first-ubyte.gz": answer}
         with pytest.raises(FatalError, match=reason):
