@@ -1,0 +1,55 @@
+"""The engine's scratch memory."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+from caffetools.engine.cpu import workspace
+from caffetools.engine.cpu.gemm import gemm
+from caffetools.engine.cpu.inner_product import inner_product
+from tests.engine import test_conv
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(workspace, "_buffers", {})
+
+
+def test_buffers_are_kept_and_grow():
+    small = workspace.scratch("a", 10, np.float32)
+    assert workspace.scratch("a", 5, np.float32) is small
+    assert workspace.scratch("b", 10, np.float32) is not small
+    assert workspace.scratch("a", 10, np.float64).dtype == np.float64
+    large = workspace.scratch("a", 11, np.float32)
+    assert large.size >= 11
+    assert workspace.scratch("a", 10, np.float32) is large
+    assert workspace.scratch_bytes() == 4 * (11 + 10) + 8 * 10
+
+
+def test_buffers_begin_at_a_page():
+    for count in (1, 3, 1000):
+        assert workspace.empty_aligned(count, np.float32).ctypes.data % workspace.PAGE == 0
+
+
+@pytest.mark.parametrize("count", [1, 1024, 1025])
+def test_threads_get_parts_far_apart(count):
+    buffer, step = workspace.thread_scratch("a", count, np.float32)
+    gap = (step - count) * buffer.itemsize
+    assert gap >= workspace.GUARD_PAGES * workspace.PAGE
+    assert buffer.size >= (numba.config.NUMBA_NUM_THREADS - 1) * step + count
+
+
+@pytest.mark.parametrize("case", ["lenet_conv2", "small_planes", "depthwise", "stride_and_dilation"])
+def test_nothing_is_allocated_after_the_first_iteration(case):
+    plan, x, w, bias, dy, _ = test_conv.make(case, np.float32)
+    a, c = np.ones((20, 300), np.float32), np.ones((20, 20), np.float32)
+
+    def iteration():
+        test_conv.run_all(plan, x, w, bias, dy)
+        gemm(False, True, 1, a, a, 0, c)
+        inner_product(a, a, None, c)
+        return {name: buffer.ctypes.data for name, buffer in workspace._buffers.items()}
+
+    assert iteration() == iteration()
