@@ -18,7 +18,8 @@ def test_the_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("soft_clip.py").write_text(CODE)
     inputs = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
-    Path("net.prototxt").write_text("force_backward: true\n" + inputs + LAYER.replace('top: "y"', 'top: "y" loss_weight: 1'))
+    layer = LAYER.replace('top: "y"', 'top: "y" loss_weight: 1')
+    Path("net.prototxt").write_text("force_backward: true\n" + inputs + layer)
     net = caffe.Net("net.prototxt", caffe.TRAIN)
     x = np.array([[-9, -1, 0], [0.5, 2.5, 9]], np.float32)
     net.blobs["x"].data[...] = x
