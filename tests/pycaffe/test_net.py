@@ -484,7 +484,7 @@ class TestLifetime:
         small.forward()
         arrays = [small.params["conv"][0].data, small.params["ip"][1].diff, small.blobs["conv"].data]
         expected = [array.copy() for array in arrays]
-        self.check_collected(small._net, lambda: small.__dict__.clear())
+        self.check_collected(weakref.ref(small._net), lambda: small.__dict__.clear())
         for array, values in zip(arrays, expected, strict=True):
             np.testing.assert_array_equal(array, values)
             array += 1
@@ -499,9 +499,7 @@ class TestLifetime:
         params[0].data[...] += 1
 
     @staticmethod
-    def check_collected(engine_net, drop):
-        gone = weakref.ref(engine_net)
-        del engine_net
+    def check_collected(gone, drop):
         drop()
         gc.collect()
         assert gone() is None
