@@ -37,6 +37,7 @@ ACTIONS: dict[str, str] = {
     "plot": "caffetools.cli.plot",
     "draw": "caffetools.cli.draw",
     "visualize": "caffetools.cli.visualize",
+    "data": "caffetools.cli.data",
     "completion": "caffetools.cli.completion",
 }
 

@@ -54,6 +54,20 @@ def load(data: bytes, color: bool | None = None) -> Image:
         glog.fatal(f"Could not decode datum: {err}")
 
 
+def shape_of(data: bytes) -> tuple[int, int, int]:
+    """Channels, height and width of what `decode` would return for a file, by its header alone.
+
+    :raises FatalError: if it is no picture of a known format
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return _CHANNELS.get(picture.mode, 3), picture.height, picture.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
+        glog.fatal(f"Could not decode datum: {err}")
+
+
 def words(picture: Image) -> np.ndarray:
     """The pixels of a picture of mode "RGB" as Pillow has them: uint32, H x W, red in the lowest byte."""
     return np.frombuffer(picture.tobytes("raw", "RGBX"), "<u4").reshape(picture.height, picture.width)
@@ -112,3 +126,5 @@ _PIXELS: dict[str, Callable[[Image], np.ndarray]] = {
     "PA": _rgba,
     "CMYK": _cmyk,
 }
+#: Channels of the modes that do not become blue, green and red.
+_CHANNELS = {"1": 1, "L": 1, "I": 1, "I;16": 1, "I;16B": 1, "LA": 4, "RGBA": 4, "PA": 4}

@@ -44,11 +44,15 @@ def draw_matrix(matrix: np.ndarray) -> Figure:
     return figure
 
 
-def draw_sheet(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
-    """Draw the most wrong pictures, gray or red, green, blue, with their titles. Call inside `style.look`."""
+def draw_sheet(
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str],
+    heading: str = "Most wrong: label as prediction, its confidence",
+) -> Figure:
+    """Draw pictures, gray or red, green, blue, with their titles under a heading. Call inside `style.look`."""
     rows = ceil(len(pictures) / COLUMNS)
     figure = style.figure(1.6 * COLUMNS, 2.05 * rows + 0.4)
-    figure.suptitle("Most wrong: label as prediction, its confidence", x=0.01, ha="left")
+    figure.suptitle(heading, x=0.01, ha="left")
     places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes in places:
         axes.axis("off")

@@ -39,6 +39,12 @@ def test_kinds_as_recorded(name, color, database):
     assert np.abs(array.astype(int) - expected).max() <= TOLERANCE
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_shape_by_the_header(name):
+    data = (FORMATS / "images" / "kinds" / name).read_bytes()
+    assert image.shape_of(data) == image.decode(data).shape
+
+
 def encoded(array, mode, **options):
     from PIL import Image
 
@@ -83,8 +89,9 @@ def test_gray_is_opencvs(form, rounding):
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(20)])
 def test_no_picture(data):
-    with pytest.raises(FatalError, match="Could not decode datum: "):
-        image.decode(data)
+    for function in (image.decode, image.shape_of):
+        with pytest.raises(FatalError, match="Could not decode datum: "):
+            function(data)
 
 
 @pytest.mark.parametrize(
