@@ -26,12 +26,7 @@ def split_list(names: str) -> list[str]:
 
 def share_from(net, other) -> None:
     """Let the layers of `net` use the parameters of the layers of the same name in `other`, without a copy."""
-    for source in other.layers:
-        target = net.layer_by_name.get(source.name)
-        if target is None:
-            info(f"Ignoring source layer {source.name}")
-            continue
-        _check_count(source.name, len(target.blobs), len(source.blobs))
+    for source, target in _namesakes(net, other.layers):
         for i, (mine, theirs) in enumerate(zip(target.blobs, source.blobs, strict=True)):
             if mine.shape != theirs.shape:
                 fatal(
@@ -52,12 +47,7 @@ def copy_from(net, path: str) -> None:
 
 def copy_from_proto(net, param: caffe_pb2.NetParameter) -> None:
     """Copy weights from a NetParameter."""
-    for source in param.layer:
-        target = net.layer_by_name.get(source.name)
-        if target is None:
-            info(f"Ignoring source layer {source.name}")
-            continue
-        _check_count(source.name, len(target.blobs), len(source.blobs))
+    for source, target in _namesakes(net, param.layer):
         for i, (mine, theirs) in enumerate(zip(target.blobs, source.blobs, strict=True)):
             if not blob_format.shapes_match(theirs, mine.shape):
                 _refuse_shape(source.name, i, blob_format.shape_of(theirs), mine)
@@ -125,13 +115,20 @@ def _copy(blob, array, name):
     blob.data[...] = array.reshape(blob.shape)
 
 
-def _check_count(name, target, source):
-    check_eq(
-        target,
-        source,
-        "target_blobs.size() == source_layer.blobs_size()",
-        f"Incompatible number of blobs for layer {name}",
-    )
+def _namesakes(net, sources):
+    """Yield each source layer with the layer of its name in `net`, which must have as many blobs."""
+    for source in sources:
+        target = net.layer_by_name.get(source.name)
+        if target is None:
+            info(f"Ignoring source layer {source.name}")
+            continue
+        check_eq(
+            len(target.blobs),
+            len(source.blobs),
+            "target_blobs.size() == source_layer.blobs_size()",
+            f"Incompatible number of blobs for layer {source.name}",
+        )
+        yield source, target
 
 
 def _refuse_shape(name, index, shape, mine):
