@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from caffetools.formats import image
 from caffetools.samples.resize import resize, resize_words
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def decode(data: bytes, color: bool, height: int = 0, width: int = 0) -> np.ndarray:
@@ -19,6 +24,11 @@ def decode(data: bytes, color: bool, height: int = 0, width: int = 0) -> np.ndar
     picture = image.load(data, color)
     if not (height > 0 and width > 0):
         height, width = picture.height, picture.width
+    return resized(picture, color, height, width)
+
+
+def resized(picture: Image, color: bool, height: int, width: int) -> np.ndarray:
+    """Return what `decode` returns of a picture that `image.load` has decoded."""
     if color and picture.mode == "RGB":
         return resize_words(image.words(picture), height, width)
     return resize(image.to_chw(picture, color), height, width)

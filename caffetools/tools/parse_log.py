@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -88,19 +89,33 @@ def parse_log(path: str | os.PathLike[str]) -> TrainingLog:
     Errors: FatalError for a file that cannot be read.
     """
     log = TrainingLog()
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            clock = _Clock(datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime).year)
-            for line in file:
-                _read_line(line, clock, log)
-    except OSError as err:
-        fatal(f"Cannot read the log {os.fspath(path)}: {err.strerror}")
+    for line, clock in timed_lines(path):
+        _read_line(line, clock, log)
     return log
 
 
-def _read_line(line: str, clock: _Clock, log: TrainingLog) -> None:
-    clock.read(line)
-    if _START.search(line):
+def timed_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, Clock]]:
+    """Yield the lines of a log, each with the one clock, which has read it already.
+
+    Errors: FatalError for a file that cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            clock = Clock(datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime).year)
+            for line in file:
+                clock.read(line)
+                yield line, clock
+    except OSError as err:
+        fatal(f"Cannot read the log {os.fspath(path)}: {err.strerror}")
+
+
+def starts_training(line: str) -> bool:
+    """Say whether a line is the one from which seconds are counted."""
+    return bool(_START.search(line))
+
+
+def _read_line(line: str, clock: Clock, log: TrainingLog) -> None:
+    if starts_training(line):
         clock.start(
             max((reports[-1].seconds for reports in (log.displays, log.tests) if reports), default=0.0)
         )
@@ -138,7 +153,7 @@ def net_name(output: str, net: int) -> str:
     return f"{output} (net {net})" if net else output
 
 
-class _Clock:
+class Clock:
     """The seconds of training at each line.
 
     year: of lines that do not tell; a month that is earlier than that of the line before begins the next one.
