@@ -98,6 +98,7 @@ def test_existing_lmdb_as_recorded():
 
 
 def test_existing_database_is_replaced_on_demand(backend, tmp_path):
+    pytest.importorskip("plyvel")
     build(other(backend), tmp_path / "db", RECORDS[:3])
     with open_db(backend, tmp_path / "db", "new", overwrite=True) as db:
         db.put(*RECORDS[5])
