@@ -1,17 +1,21 @@
 """What Ctrl-C and friends do to a training run: the handler only notes the signal, the solver asks between steps.
 
 Effects are those of the original's flags: stop, snapshot, none. SIGTERM, which killed the original without a snapshot,
-stops as SIGINT does. A second SIGINT while the first is being honoured ends the program at once.
+stops as SIGINT does. A SIGINT that waits for an answer longer than PATIENCE may be followed by another, which ends the
+program at once, without a snapshot; once the answer is being given, further ones change nothing.
 """
 
 from __future__ import annotations
 
 import signal
+import time
 from types import TracebackType
 
-from caffetools.glog import fatal
+from caffetools.glog import fatal, plain
 
 NONE, STOP, SNAPSHOT = "none", "stop", "snapshot"
+
+PATIENCE = 2.0  # seconds; a held Ctrl-C repeats far faster
 
 
 def check_effect(effect: str, flag: str) -> str:
@@ -31,7 +35,7 @@ class SignalWatch:
         self.effects = {
             getattr(signal, name): effect for name, effect in effects.items() if hasattr(signal, name)
         }
-        self._pending: set[int] = set()
+        self._pending: dict[int, float] = {}  # signal -> when it came first
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> SignalWatch:
@@ -48,15 +52,21 @@ class SignalWatch:
         self._previous.clear()
 
     def _note(self, number, frame):
-        if number in self._pending and number == signal.SIGINT:
+        now = time.monotonic()
+        first = self._pending.setdefault(number, now)
+        if number == signal.SIGINT and self.effects[number] == STOP and now - first > PATIENCE:
+            plain("Interrupted again: ending at once, without a snapshot.")
             raise KeyboardInterrupt
-        self._pending.add(number)
 
     def requested(self) -> str:
         """Return the effect that is asked for; a snapshot comes before a stop where both are."""
-        wanted = {self.effects[number]: number for number in self._pending}
+        pending = tuple(self._pending)  # a handler may add to it meanwhile
         for effect in (SNAPSHOT, STOP):
-            if effect in wanted:
-                self._pending = {n for n in self._pending if self.effects[n] != effect}
+            answered = [number for number in pending if self.effects[number] == effect]
+            for number in answered:
+                if effect == STOP:
+                    self.effects[number] = NONE  # the run ends now, with a snapshot that nothing may disturb
+                self._pending.pop(number, None)
+            if answered:
                 return effect
         return NONE

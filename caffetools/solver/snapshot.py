@@ -7,7 +7,10 @@ that a resumed run gives the numbers of an uninterrupted one. The solverstate co
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
+import time
 from pathlib import Path
 
 from caffetools.formats import binary, files, hdf5
@@ -17,10 +20,11 @@ from caffetools.net import weights
 from caffetools.proto import caffe_pb2
 
 RESUME_VERSION = 1
+LEFT_BEHIND = 600  # seconds after which a temporary file is nobody's
 
 
 def check_prefix(param: caffe_pb2.SolverParameter) -> None:
-    """Try before training whether snapshots can be written."""
+    """Try before training whether snapshots can be written, and remove what a killed run left of one."""
     if not param.snapshot_prefix:
         fatal("In solver params, snapshot is specified but snapshot_prefix is not")
     probe = Path(f"{param.snapshot_prefix}_iter_0.tempfile")
@@ -32,6 +36,15 @@ def check_prefix(param: caffe_pb2.SolverParameter) -> None:
             f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the directory exists and is "
             f"writable. ({error.strerror})"
         )
+    _sweep(Path(param.snapshot_prefix))
+
+
+def _sweep(prefix):
+    """Remove the temporary files of snapshots that a kill cut short; young ones may be another run's."""
+    for path in prefix.parent.glob(f".{glob.escape(prefix.name)}_iter_*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+                path.unlink()
 
 
 def write(solver) -> str:
@@ -77,7 +90,10 @@ def restore(solver, path: str) -> None:
         solver.iter, learned_net, solver.current_step = state.iter, state.learned_net, state.current_step
         history = [blob_format.to_array(proto) for proto in state.history]
     if learned_net:
-        weights.copy_from(solver.net, _beside(learned_net, path))
+        model = _beside(learned_net, path)
+        if not Path(model).exists():
+            fatal(f"Check failed: fd != -1 (-1 vs. -1) File not found: {model} (the weights that belong to {path})")
+        weights.copy_from(solver.net, model)
     check_eq(
         len(history),
         len(solver.history),
@@ -131,20 +147,35 @@ def _resume_data(solver):
 def _restore_side_file(solver, path):
     if not Path(path).exists():
         return
+    consequence = "resuming without it, data starts from the beginning"
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         if data["version"] != RESUME_VERSION or data["iter"] != solver.iter:
-            warning(
-                f"{path} belongs to another snapshot or version: resuming without it, data starts from the beginning"
-            )
+            warning(f"{path} belongs to another snapshot or version: {consequence}")
             return
-        solver.random.seed, solver.random.count = data["random"]["seed"], data["random"]["count"]
-        solver.resume_losses(data["losses"])
-        for net, states in zip(
-            [solver.net, *solver.test_nets], [data["train_net"], *data["test_nets"]], strict=False
-        ):
-            for layer in net.layers:
-                if layer.name in states and layer.get_state() is not None:
-                    layer.set_state(states[layer.name])
-    except (ValueError, KeyError, TypeError) as error:
-        warning(f"{path} cannot be read ({error!r}): resuming without it, data starts from the beginning")
+        seed, count = int(data["random"]["seed"]), int(data["random"]["count"])
+        losses = [float(loss) for loss in data["losses"]]
+        _restore_layers(solver, [data["train_net"], *data["test_nets"]])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        warning(f"{path} cannot be read ({error!r}): {consequence}")
+        return
+    solver.random.seed, solver.random.count = seed, count
+    solver.resume_losses(losses)
+
+
+def _restore_layers(solver, states_of_nets):
+    """Give the layers their states; where one cannot take its own, all go back to where they were."""
+    pairs = [
+        (layer, layer.get_state(), states[layer.name])
+        for net, states in zip([solver.net, *solver.test_nets], states_of_nets, strict=False)
+        for layer in net.layers
+        if layer.name in states
+    ]
+    pairs = [pair for pair in pairs if pair[1] is not None]
+    try:
+        for layer, _, state in pairs:
+            layer.set_state(state)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        for layer, before, _ in pairs:
+            layer.set_state(before)
+        raise

@@ -50,7 +50,8 @@ class Solver:
         info(f"Initializing solver from parameters: \n{prototxt.dumps(param).rstrip()}")
         self.rule = _rule(param)
         check_ge(param.average_loss, 1, "param_.average_loss() >= 1", "average_loss should be non-negative.")
-        if param.snapshot:
+        if param.snapshot or (param.snapshot_after_train and param.snapshot_prefix):
+            # The original tried only where `snapshot` is set, and lost a finished run where the last one failed.
             snapshot.check_prefix(param)
         seeded = param.random_seed >= 0
         self.random = RandomSource(param.random_seed + rank) if seeded else random or RandomSource()

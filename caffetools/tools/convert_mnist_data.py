@@ -20,7 +20,7 @@ def convert(images: str, labels: str, db: str, backend: str = "lmdb") -> None:
     pictures = idx.read_images(images)
     digits = idx.read_labels(labels)
     count, rows, columns = pictures.shape
-    check_eq(count, len(digits), "num_items == num_labels")
+    check_eq(count, len(digits), "num_items == num_labels", f"({images} and {labels} do not belong together)")
     with open_db(backend, db, "new") as database:
         glog.info(f"A total of {count} items.")
         glog.info(f"Rows: {rows} Cols: {columns}")

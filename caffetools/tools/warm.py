@@ -39,5 +39,5 @@ def warm() -> int:
     solver = Solver(param)
     solver.step(1)
     solver.close()
-    info(f"Compiled {compile_notice.count} kernels; they are kept in {compile_notice.folder}")
+    info(f"Compiled {compile_notice.count} kernels ({compile_notice.place})")
     return compile_notice.count

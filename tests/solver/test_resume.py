@@ -101,6 +101,34 @@ def test_damaged_side_file_is_reported(folder, capfd):
     assert "s_iter_20.resume.json cannot be read" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train_net": {"mnist": {"x": 1}, "drop1": {"key": 1, "next_start": 5}}},
+        {"random": {"seed": "many", "count": 0}},
+        {"losses": ["high"]},
+        {"test_nets": 3},
+    ],
+)
+def test_side_file_counts_whole_or_not_at_all(folder, change, capfd):
+    run(7)
+    path = Path("s_iter_20.resume.json")
+    data = json.loads(path.read_text())
+    path.unlink()
+    without, _, _ = run(7, resume="s_iter_20.solverstate")
+    path.write_text(json.dumps({**data, **change}))
+    damaged, _, smoothed = run(7, resume="s_iter_20.solverstate")
+    assert "s_iter_20.resume.json cannot be read" in capfd.readouterr().err
+    assert damaged == without
+
+
+def test_state_without_its_weights(folder):
+    run(7)
+    Path("s_iter_20.caffemodel").unlink()
+    with pytest.raises(FatalError, match=r"File not found: s_iter_20.caffemodel .*belong to s_iter_20.solverstate"):
+        run(7, resume="s_iter_20.solverstate")
+
+
 def test_moved_folder(folder):
     losses, _, _ = run(7)
     Path("elsewhere").mkdir()

@@ -100,6 +100,20 @@ def test_stop(folder, number):
     resume(folder, iteration)
 
 
+def test_held_interrupt_loses_nothing(folder):
+    """A held Ctrl-C sends the signal many times a second: all of them ask for one stop with one snapshot."""
+    write_solver(folder)
+    process = start(folder)
+    wait_for(folder, "Iteration 20 ")
+    for _ in range(30):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    # Those that come when all is written end a program that is at its end anyway.
+    assert process.wait(60) in (0, 130, -signal.SIGINT)
+    (iteration,) = states(folder)
+    resume(folder, iteration)
+
+
 def test_hangup_takes_a_snapshot_and_goes_on(folder):
     write_solver(folder)
     process = start(folder)

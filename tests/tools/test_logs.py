@@ -35,13 +35,11 @@ def assert_same_log(mine, theirs, values, rtol=2e-3):
     mine, theirs = log_lines(mine), log_lines(theirs)
     for number, (ours, original) in enumerate(zip(mine, theirs, strict=False)):
         (text, numbers), (original_text, original_numbers) = split_numbers(ours), split_numbers(original)
+        assert text == original_text, f"line {number}: {ours!r} is recorded as {original!r}"
         if values(original):
-            assert text == original_text, f"line {number}: {ours!r} is recorded as {original!r}"
             assert numbers == pytest.approx(original_numbers, rel=rtol, abs=1e-6), (
                 f"line {number}: {ours!r}, {original!r}"
             )
-        else:
-            assert text == original_text, f"line {number}: {ours!r} is recorded as {original!r}"
     assert len(mine) == len(theirs)
 
 

@@ -1,84 +1,64 @@
-"""The two decorators that every CPU kernel uses, and where the compiled code is kept.
+"""The two decorators that every CPU kernel uses.
 
 `kernel` compiles a serial function that releases the GIL (prefetch threads may call it); `parallel_kernel` compiles one
-whose `prange` loops run on the engine's threads. Only the main thread may enter a parallel kernel.
-
-Compiled code is cached per user, in a folder named after everything that a kernel may have inlined: the versions of
-caffetools, numba and llvmlite, the vector width and the engine's sources. numba itself notices changes of the file that
-holds a kernel, but not of the files that the kernel calls into.
+whose `prange` loops run on the engine's threads. Only the main thread may enter a parallel kernel. Compiled code is
+kept on disk (see `cache`), and a user hears of it when there is none yet.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import sys
 from pathlib import Path
 
-import llvmlite
 import numba
 from numba.core import event
 
-import caffetools
 from caffetools import glog
+from caffetools.engine.cpu import cache
 
 # No "nnan" and no "ninf": a NaN loss must stay visible. Everything else that lets LLVM vectorise reductions is allowed.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
 
+FOLDER: Path | None = cache.choose_folder()
+CACHED = FOLDER is not None  # whether there is a place for compiled code
+if CACHED:
+    numba.config.CACHE_DIR = str(FOLDER)
+
 
 def kernel(function):
     """Compile a serial kernel: no GIL, C division, cached on disk."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    return numba.njit(cache=CACHED, nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
 
 
 def parallel_kernel(function):
     """Compile a kernel whose `prange` loops are spread over the engine's threads."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, parallel=True)(function)
-
-
-def user_cache_dir() -> Path:
-    """Return the folder where this user's programs keep what can be made again."""
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return Path(os.environ["NUMBA_CACHE_DIR"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def cache_key() -> str:
-    """Return a name for the code that kernels of other files may have inlined."""
-    digest = hashlib.sha256()
-    for part in (
-        caffetools.__version__,
-        numba.__version__,
-        llvmlite.__version__,
-        os.environ.get("CAFFETOOLS_SIMD", ""),
-    ):
-        digest.update(part.encode() + b"\0")
-    engine = Path(__file__).parent
-    for source in sorted(engine.rglob("*.py")):
-        digest.update(source.name.encode() + source.read_bytes())
-    return digest.hexdigest()[:16]
+    options = {"cache": CACHED, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+    return numba.njit(parallel=True, **options)(function)
 
 
 class CompileNotice(event.Listener):
     """Says once that kernels are being compiled, and keeps count of them."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path | None):
         self.folder = folder
         self.count = 0
 
+    @property
+    def place(self) -> str:
+        """Where the compiled kernels go, as a clause."""
+        if self.folder is None:
+            return "in every run: no folder for them can be written; NUMBA_CACHE_DIR names one"
+        return f"only once: they are kept in {self.folder}"
+
     def on_start(self, event):
         if self.count == 0:
-            glog.plain(f"compiling kernels ... (only once: they are kept in {self.folder})")
+            glog.plain(f"compiling kernels ... ({self.place})")
+            if self.folder is not None:
+                cache.prune(self.folder)
         self.count += 1
 
     def on_end(self, event):
         """Nothing to do: the notice is given when compilation starts."""
 
 
-numba.config.CACHE_DIR = str(user_cache_dir() / "caffetools" / cache_key())
-compile_notice = CompileNotice(Path(numba.config.CACHE_DIR))
+compile_notice = CompileNotice(FOLDER)
 event.register("numba:compile", compile_notice)

@@ -34,6 +34,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, register_model
 
 from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.jit import CACHED
 from caffetools.engine.cpu.simd import number
 
 #: Flags of a micro-kernel: add the tile to C instead of storing it; add bias[m] to row m.
@@ -298,7 +299,7 @@ def _compiled(tile):
         types.Tuple([special.get(name, types.int64) for name in names])
         for names in (FORMS[tile.form][-1], RESULT)
     )
-    return numba.cfunc(types.void(tile, *groups), cache=True)(_multiply)
+    return numba.cfunc(types.void(tile, *groups), cache=CACHED)(_multiply)
 
 
 def micro_kernel(dtype, rows: int, vectors: int, form: str = "columns", spans: int = 1) -> int:

@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, register_model
 
 from caffetools.engine.cpu import simd
-from caffetools.engine.cpu.jit import kernel
+from caffetools.engine.cpu.jit import CACHED, kernel
 from caffetools.engine.cpu.simd import number
 
 turn = simd.call_kernel
@@ -154,7 +154,7 @@ def _compiled(kind):
     pointer = types.CPointer(kind.dtype)
     source = types.Tuple([pointer, types.int64, types.int64, types.int64])
     target = types.Tuple([pointer, types.int64, types.int64])
-    return numba.cfunc(types.void(kind, source, target), cache=True)(_copy_strip)
+    return numba.cfunc(types.void(kind, source, target), cache=CACHED)(_copy_strip)
 
 
 def turner(dtype) -> int:

@@ -1,0 +1,86 @@
+"""Where compiled kernels go, also where the usual place cannot be used; each case is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caffetools.engine.cpu import cache
+from tests.recorded import tool_environment
+
+PROGRAM = """
+import numpy as np
+from caffetools.engine.cpu import jit, rng
+print(jit.FOLDER)
+print(rng.random_bits(np.uint64(1), np.uint64(2)))
+"""
+
+
+def run(**environment):
+    """Compile and call one kernel; return the folder it is kept in, and standard error."""
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env={**tool_environment(), **environment}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    folder, value = result.stdout.splitlines()
+    assert int(value) == 17911839290282890590  # SplitMix64: the third number of the generator seeded with 1
+    return folder, result.stderr
+
+
+def test_the_users_folder_is_filled_once(tmp_path):
+    folder, said = run(NUMBA_CACHE_DIR=str(tmp_path))
+    assert Path(folder) == tmp_path / "caffetools" / cache.cache_key()
+    assert f"compiling kernels ... (only once: they are kept in {folder})" in said
+    assert list(Path(folder).rglob("*.nbc"))
+    assert "compiling kernels" not in run(NUMBA_CACHE_DIR=str(tmp_path))[1]
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("")
+    folder, said = run(NUMBA_CACHE_DIR=str(tmp_path / "file"), TMPDIR=str(tmp_path))
+    assert Path(folder).parent.parent == tmp_path
+    assert Path(folder).parent.stat().st_mode & 0o077 == 0
+    assert f"kept in {folder}" in said
+
+
+def test_no_folder_at_all(tmp_path):
+    for name in ("cache", "temporary"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "cache" / "caffetools").write_text("")
+    (tmp_path / "temporary" / f"caffetools-{cache._temporary_parent().name.removeprefix('caffetools-')}").write_text("")
+    folder, said = run(NUMBA_CACHE_DIR=str(tmp_path / "cache"), TMPDIR=str(tmp_path / "temporary"))
+    assert folder == "None"
+    assert "compiling kernels ... (in every run: no folder for them can be written" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX owners")
+def test_a_folder_that_others_may_write_is_not_trusted(tmp_path):
+    tmp_path.chmod(0o777)
+    assert not cache._usable(tmp_path, tmp_path / "key", private=True)
+    tmp_path.chmod(0o700)
+    assert cache._usable(tmp_path, tmp_path / "key", private=True)
+
+
+def test_a_full_disk_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "ROOM", 1 << 62)
+    assert not cache._usable(tmp_path, tmp_path / "key", private=False)
+
+
+def test_prune(tmp_path):
+    for i in range(7):
+        folder = tmp_path / f"{i:016x}"
+        folder.mkdir()
+        os.utime(folder, (i, i))
+    (tmp_path / "mine").mkdir()
+    cache.prune(tmp_path / f"{0:016x}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{i:016x}" for i in (0, 3, 4, 5, 6)] + ["mine"]
+
+
+def test_the_key_follows_the_width(monkeypatch):
+    before = cache.cache_key()
+    monkeypatch.setenv("CAFFETOOLS_SIMD", "other")
+    assert cache.cache_key() != before
