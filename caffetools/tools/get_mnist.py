@@ -76,9 +76,15 @@ def get_mnist(
         folder.mkdir(parents=True, exist_ok=True)
     tried: list[str] = []
     missing = [file for file in files if not _is_right(folder / file.name, file)]
-    for source in filter(None, (folder, os.environ.get("MNIST_DIR"))):
+    given = os.environ.get("MNIST_DIR")
+    if given and not os.path.isdir(given):
+        glog.fatal(f"MNIST_DIR={given} is no folder: name the one that holds the four files, or leave MNIST_DIR out.")
+    for source in filter(None, (folder, given)):
         source = Path(source)
         missing = [file for file in missing if not attempt(tried, source, _from_folder, source, file, folder)]
+    if given and missing:
+        names = ", ".join(file.name for file in missing)
+        glog.plain(f"MNIST_DIR={given} lacks {names}, or holds other contents: fetching")
     for mirror in mirrors:
         for file in missing[:]:
             if not attempt(tried, mirror, _from_mirror, mirror, file, folder, timeout):

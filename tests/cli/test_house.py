@@ -48,6 +48,18 @@ def test_launcher_runs_from_anywhere(name, tmp_path):
     assert (result.returncode, result.stdout, result.stderr) == (0, f"{name} version 1.0.0\n", "")
 
 
+def test_launcher_without_its_packages(tmp_path):
+    """A Python without click: what comes from the environment's site-packages is switched off."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    python.chmod(0o755)
+    env = {"PATH": os.environ["PATH"], "PYTHON": str(python)}
+    result = subprocess.run([ROOT / "bin" / "caffe", "--version"], env=env, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "the packages it needs are not installed" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_launcher_takes_the_name_of_a_link_to_it(tmp_path):
     link = tmp_path / "caffe.bin"
     link.symlink_to(ROOT / "bin" / "caffe")

@@ -162,6 +162,18 @@ def test_files_that_are_there(where, packed, tmp_path, monkeypatch):
         assert (target / name).read_bytes() == data
 
 
+def test_a_folder_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(FatalError, match="MNIST_DIR=.*nowhere is no folder"):
+        fetch(tmp_path / "out")
+
+
+def test_a_folder_that_lacks_files(tmp_path, mirror, monkeypatch, capfd):
+    monkeypatch.setenv("MNIST_DIR", str(tmp_path))
+    fetch(tmp_path / "out", mirror.url)
+    assert "lacks first-ubyte, second-ubyte, or holds other contents" in capfd.readouterr().err
+
+
 def test_the_error_lists_what_was_tried(tmp_path, mirror, monkeypatch):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
