@@ -93,35 +93,45 @@ def halve(x, shifts, y):
 
 @kernel
 def interpolate(x, shifts, rows, columns, y):
+    """Mix columns of the old rows that are needed, each once, then neighbouring rows of the results.
+
+    Helpers get arrays and indices: counting references to slices would take as long as the arithmetic.
+    """
     channels, height, width = y.shape
     first, second = np.empty(width, np.uint32), np.empty(width, np.uint32)
-    above, below = np.empty((channels, width), np.uint32), np.empty((channels, width), np.uint32)
+    mixed = np.empty((2, channels, width), np.uint32)
+    held = np.full(2, -1, np.int64)  # which old rows are mixed already
     for h in range(height):
-        for i, mixed in ((0, above), (1, below)):
-            # Gathered first, so that all arithmetic runs over neighbours in memory, in vector instructions.
-            gather(x[rows[i, h]], columns[0], first)
-            gather(x[rows[i, h]], columns[1], second)
-            for c in range(channels):
-                mix_columns(first, second, shifts[c], columns[2], columns[3], mixed[c])
+        upper = 1 if held[1] == rows[0, h] else 0
+        for i in range(2):
+            slot = upper if i == 0 else 1 - upper
+            if held[slot] != rows[i, h]:
+                held[slot] = rows[i, h]
+                # Gathered first, so that all arithmetic is on neighbours in memory, in vector instructions.
+                gather(x, rows[i, h], columns, 0, first)
+                gather(x, rows[i, h], columns, 1, second)
+                for c in range(channels):
+                    mix_columns(first, second, shifts[c], columns, mixed, slot, c)
         for c in range(channels):
-            mix_rows(above[c], below[c], rows[2, h], rows[3, h], y[c, h])
+            mix_rows(mixed, upper, c, rows[2, h], rows[3, h], y, h)
 
 
 @kernel
-def gather(x, places, y):
-    for w in range(places.size):
-        y[w] = x[places[w]]
-
-
-@kernel
-def mix_columns(first, second, shift, first_weight, second_weight, y):
+def gather(x, row, columns, side, y):
     for w in range(y.size):
+        y[w] = x[row, columns[side, w]]
+
+
+@kernel
+def mix_columns(first, second, shift, columns, y, slot, c):
+    for w in range(first.size):
         a, b = first[w] >> shift & np.uint32(255), second[w] >> shift & np.uint32(255)
-        y[w] = a * first_weight[w] + b * second_weight[w] >> np.uint32(4)
+        y[slot, c, w] = a * columns[2, w] + b * columns[3, w] >> np.uint32(4)
 
 
 @kernel
-def mix_rows(above, below, upper_weight, lower_weight, y):
-    for w in range(y.size):
-        value = (above[w] * upper_weight >> np.uint32(16)) + (below[w] * lower_weight >> np.uint32(16))
-        y[w] = value + np.uint32(2) >> np.uint32(2)
+def mix_rows(mixed, upper, c, upper_weight, lower_weight, y, h):
+    for w in range(mixed.shape[2]):
+        above = mixed[upper, c, w] * upper_weight >> np.uint32(16)
+        below = mixed[1 - upper, c, w] * lower_weight >> np.uint32(16)
+        y[c, h, w] = above + below + np.uint32(2) >> np.uint32(2)
