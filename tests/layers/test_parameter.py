@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.layers.gradient import SingleLayer, uniform
+from tests.layers.gradient import SingleLayer, check_gradient, uniform
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (1,), (), (2, 1, 4)], ids=str)
@@ -25,6 +25,10 @@ def test_the_gradient_is_added():
     rig.layer.param_propagate_down = [False]
     rig.backward(np.array([10, 20, 30]))
     assert rig.layer.blobs[0].diff.tolist() == [11, 22, 33]
+
+
+def test_numeric_gradient():
+    check_gradient('type: "Parameter" parameter_param { shape { dim: 3 dim: 2 } }', params=[uniform(3, 2)])
 
 
 def test_the_top_follows_the_parameter_to_other_storage():
