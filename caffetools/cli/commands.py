@@ -25,6 +25,8 @@ TOOLS: dict[str, str] = {
     "extract_seconds": "caffetools.cli.extract_seconds",
     "plot_training_log": "caffetools.cli.plot_training_log",
     "resize_and_crop_images": "caffetools.cli.resize_and_crop_images",
+    "download_model_binary": "caffetools.cli.download_model_binary",
+    "download_model_from_gist": "caffetools.cli.download_model_from_gist",
     "upgrade_net_proto_text": "caffetools.cli.upgrade_net_proto_text",
     "upgrade_net_proto_binary": "caffetools.cli.upgrade_net_proto_binary",
     "upgrade_solver_proto_text": "caffetools.cli.upgrade_solver_proto_text",

@@ -1,4 +1,4 @@
-"""Fetching CIFAR-10 from folders and from a web server on this machine; the archive is made for the test."""
+"""Fetching an archive from folders and from a web server on this machine; it is made for the test."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from caffetools.glog import FatalError
-from caffetools.tools.get_cifar10 import BATCHES, CLASS_NAMES, Archive, get_cifar10
+from caffetools.tools import get_cifar10, get_ilsvrc_aux
+from caffetools.tools.archive import fetch as fetch_archive
 from tests.tools.mirror import Mirror
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(1)
-CONTENTS = {name: RNG.bytes(40_000) for name in BATCHES} | {CLASS_NAMES: b"airplane\nautomobile\n"}
+BATCHES = tuple(get_cifar10.ARCHIVE.files)
+CONTENTS = {name: RNG.bytes(40_000) for name in BATCHES} | {"batches.meta.txt": b"airplane\nautomobile\n"}
 
 
 def pack(contents):
@@ -34,7 +36,9 @@ def pack(contents):
 
 
 PACKED = pack(CONTENTS)
-SMALL = Archive("cifar-10-binary.tar.gz", hashlib.md5(PACKED).hexdigest(), 40_000)
+SMALL = get_cifar10.ARCHIVE._replace(
+    md5=hashlib.md5(PACKED).hexdigest(), files=dict.fromkeys(BATCHES, 40_000)
+)
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def no_proxies(monkeypatch):
 
 
 def fetch(folder, *mirrors, archive=SMALL):
-    get_cifar10(folder, mirrors, archive, timeout=5.0)
+    fetch_archive(archive, folder, mirrors, timeout=5.0)
 
 
 def assert_complete(folder):
@@ -121,11 +125,17 @@ def test_the_next_mirror_is_tried(tmp_path, mirror):
     assert_complete(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "no test batch"])
-def test_an_archive_that_cannot_be_unpacked(damage, tmp_path):
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("cut", "cannot unpack cifar-10-binary.tar.gz"),
+        ("no test batch", "cifar-10-binary.tar.gz has no test_batch.bin"),
+    ],
+)
+def test_an_archive_that_cannot_be_unpacked(damage, message, tmp_path):
     packed = PACKED[:-5000] if damage == "cut" else pack({n: d for n, d in CONTENTS.items() if n[0] != "t"})
     (tmp_path / SMALL.name).write_bytes(packed)
-    with pytest.raises(FatalError, match="cannot unpack cifar-10-binary.tar.gz"):
+    with pytest.raises(FatalError, match=message):
         fetch(tmp_path, archive=SMALL._replace(md5=hashlib.md5(packed).hexdigest()))
     assert not (tmp_path / "test_batch.bin").exists()
 
@@ -140,7 +150,7 @@ def test_the_error_lists_what_was_tried(tmp_path, mirror, monkeypatch):
     first, *tried, last = str(caught.value).splitlines()
     assert first == "Cannot get CIFAR-10. Tried:"
     reasons = [
-        "out: there are neither six batches of 40000 bytes nor cifar-10-binary.tar.gz",
+        "out: there are neither data_batch_1.bin, data_batch_2.bin, ",
         "elsewhere: cifar-10-binary.tar.gz has the MD5 sum",
         f"{mirror.url}: HTTP status 404",
     ]
@@ -149,19 +159,44 @@ def test_the_error_lists_what_was_tried(tmp_path, mirror, monkeypatch):
     assert "CIFAR10_DIR=folder" in last
 
 
-def test_script(tmp_path):
-    """The script finds the checkout's Python and a folder given relative to where the user is."""
-    place = tmp_path / "checkout" / "data" / "cifar10"
-    place.mkdir(parents=True)
-    script = place / "get_cifar10.sh"
-    script.write_bytes((ROOT / "data" / "cifar10" / "get_cifar10.sh").read_bytes())
+def test_an_archive_without_a_known_sum_is_never_continued(tmp_path, mirror):
+    """The beginning may be of another file: what was there counts for nothing."""
+    (tmp_path / f"{SMALL.name}.part").write_bytes(PACKED[:1000])
+    fetch(tmp_path, mirror.url, archive=SMALL._replace(md5=""))
+    assert_complete(tmp_path)
+
+
+@pytest.mark.parametrize("module", [get_cifar10, get_ilsvrc_aux])
+def test_archives_of_the_scripts(module, tmp_path, monkeypatch):
+    """Each script's main takes files of the right sizes from where the environment says."""
+    archive = module.ARCHIVE
+    monkeypatch.setenv(archive.variable, str(tmp_path / "mine"))
+    (tmp_path / "mine").mkdir()
+    for name, size in archive.files.items():
+        with open(tmp_path / "mine" / name, "wb") as file:
+            file.truncate(size or 10)
+    module.main([str(tmp_path / "out")])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(archive.files)
+    with pytest.raises(SystemExit, match="one folder at most"):
+        module.main(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("data", "module"),
+    [("cifar10/get_cifar10.sh", get_cifar10), ("ilsvrc12/get_ilsvrc_aux.sh", get_ilsvrc_aux)],
+)
+def test_scripts(data, module, tmp_path):
+    """The scripts find the checkout's Python and a folder given relative to where the user is."""
+    script = tmp_path / "checkout" / "data" / data
+    script.parent.mkdir(parents=True)
+    script.write_bytes((ROOT / "data" / data).read_bytes())
     (tmp_path / "checkout" / "caffetools").symlink_to(ROOT / "caffetools")
     (tmp_path / "mine").mkdir()
-    for name in BATCHES:
+    for name, size in module.ARCHIVE.files.items():
         with open(tmp_path / "mine" / name, "wb") as file:
-            file.truncate(30_730_000)
-    env = os.environ | {"CIFAR10_DIR": "mine", "PYTHON": sys.executable}
+            file.truncate(size)
+    env = os.environ | {module.ARCHIVE.variable: "mine", "PYTHON": sys.executable}
     command = ["sh", script]
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in place.iterdir()} == {*BATCHES, "get_cifar10.sh"}
+    assert {path.name for path in script.parent.iterdir()} == {*module.ARCHIVE.files, script.name}
