@@ -39,6 +39,7 @@ CASES = {
     "stride_beyond_image": (2, 4, 6, (3, 3), (5, 5), (1, 1), (1, 1), 1, (3, 4)),
     "unused_last_rows": (2, 3, 4, (3, 3), (3, 3), (0, 0), (1, 1), 1, (11, 10)),
     "wide_image_many_taps": (1, 50, 3, (3, 3), (1, 1), (1, 1), (1, 1), 1, (6, 224)),
+    "winograd": (2, 64, 48, (3, 3), (1, 1), (1, 1), (1, 1), 1, (13, 12)),
     "one_row": (2, 3, 4, (1, 3), (1, 1), (0, 1), (1, 1), 1, (1, 50)),
 }
 FLOAT64_CASES = ["lenet_conv1", "stride_and_dilation", "small_planes", "depthwise_stride_2", "depthwise"]

@@ -41,7 +41,9 @@ def test_threads_get_parts_far_apart(count):
     assert buffer.size >= (numba.config.NUMBA_NUM_THREADS - 1) * step + count
 
 
-@pytest.mark.parametrize("case", ["lenet_conv2", "small_planes", "depthwise", "stride_and_dilation"])
+@pytest.mark.parametrize(
+    "case", ["lenet_conv2", "small_planes", "depthwise", "stride_and_dilation", "winograd"]
+)
 def test_nothing_is_allocated_after_the_first_iteration(case):
     plan, x, w, bias, dy, _ = test_conv.make(case, np.float32)
     a, c = np.ones((20, 300), np.float32), np.ones((20, 20), np.float32)

@@ -6,6 +6,7 @@ dilation and group.
 All three are matrix products whose second operand is read from the images, without unrolling them to columns.
 There are two ways to fill the lanes of a vector, and the plan takes the one that multiplies less in vain:
 with neighbouring pixels (`conv_products`) or, for small planes and full batches, with images (`conv_lanes`).
+3 x 3 filters with stride 1 over enough channels need fewer multiplications by Winograd's way (`conv_winograd`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
 from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
 from caffetools.engine.cpu.conv_weights import FilterGradient
+from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
 
 #: Images are no good as lanes for planes of more pixels, which fill vectors well with neighbours, and for
 #: filters of more bytes, which every pixel would fetch from an outer cache.
@@ -73,12 +75,14 @@ class ConvPlan:
         g = self.geometry
         if is_depthwise(g):
             return DepthwiseProduct(g, transposed)
-        product = pixels_as_lanes(g)
+        ways = [pixels_as_lanes(g)]
         filters = g.group_outputs * g.group_channels * g.taps * g.dtype.itemsize
         if (
-            g.images < simd.lanes_of(g.dtype)
-            or max(g.x_plane, g.y_plane) > LARGEST_LANES_PLANE
-            or filters > LARGEST_LANES_FILTERS
+            g.images >= simd.lanes_of(g.dtype)
+            and max(g.x_plane, g.y_plane) <= LARGEST_LANES_PLANE
+            and filters <= LARGEST_LANES_FILTERS
         ):
-            return product
-        return min(product, LanesProduct(g, transposed), key=lambda way: way.cost)
+            ways.append(LanesProduct(g, transposed))
+        if is_winograd(g):
+            ways.append(WinogradProduct(g, transposed))
+        return min(ways, key=lambda way: way.cost)

@@ -1,0 +1,286 @@
+"""3 x 3 convolution with stride 1 by Winograd's F(4x4, 3x3); the mathematics is in `winograd`.
+
+Channels are the lanes of every step, so that no vector is wasted at the edge of a small plane: the images are
+turned to [pixel][channel] strip by strip and transformed, and for each of the 36 points there is one matrix
+product of tiles (of all images) and channels with filters, whose results are transformed and turned back.
+
+A pixel takes part in sums that belong to other outputs of its tile, where it cancels out: a NaN or an
+infinity makes its whole tile, and only its tiles, NaN.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.conv_geometry import Geometry
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
+from caffetools.engine.cpu.tiles import ADD, multiply_tile
+from caffetools.engine.cpu.turn import turn, turner
+from caffetools.engine.cpu.winograd import EDGE, TAPS, TILE, transform, transformer
+from caffetools.engine.cpu.workspace import scratch, thread_scratch
+
+POINTS = EDGE * EDGE
+#: Transformed images that are made before they are used.
+GROUP_BYTES = 8 << 20
+#: Tiles that are multiplied with a job's filters before the next: their results stay in an outer cache.
+BLOCK_TILES = 64
+#: Jobs that a call is cut into where its size allows; each transforms its filters for itself.
+JOBS = 32
+#: Steps of the common axis whose filters stay in the first-level cache.
+K_BLOCK = 256
+#: Vectors of channels that are filtered at a time.
+VECTORS = 2
+#: What it costs to transform the six pixels by six of a tile, the results of one, and a filter, in
+#: multiplications, and how much longer all takes than multiplications for plain sums do.
+SLOWER = 1.25
+IMAGE_COST, RESULT_COST, FILTER_COST = 800, 500, 300
+
+
+def is_winograd(geometry: Geometry) -> bool:
+    """Say whether a convolution can be done this way. float64 is for those who check, and stays plain."""
+    return (
+        geometry.dtype == np.float32
+        and geometry.w_shape[2:] == (TAPS, TAPS)
+        and geometry.stride == geometry.dilation == (1, 1)
+        and max(geometry.pad) < TAPS
+    )
+
+
+class WinogradProduct:
+    """y from x, or dx from dy if `transposed`; x and y stand for the input and the output of either below."""
+
+    def __init__(self, geometry: Geometry, transposed: bool):
+        self.dtype, self.groups, self.transposed = geometry.dtype, geometry.group, transposed
+        self.depth, self.rows, self.pad = geometry.group_channels, geometry.group_outputs, geometry.pad
+        y_size = geometry.y_shape[2:]
+        if transposed:
+            self.depth, self.rows = self.rows, self.depth
+            self.pad, y_size = tuple(TAPS - 1 - pad for pad in self.pad), geometry.x_shape[2:]
+        lanes = simd.lanes_of(self.dtype)
+        self.vectors = VECTORS if self.rows > lanes else 1
+        self.strip = self.vectors * lanes
+        self.strips = -(-self.rows // self.strip)
+        self.tile_rows, self.tile_columns = (-(-size // TILE) for size in y_size)
+        # Odd numbers of vectors and tiles between what is written together: powers of two would all fall on
+        # the same few places of the caches.
+        self.pitch = (-(-self.groups * self.depth // lanes) | 1) * lanes
+        all_rows = geometry.images * self.tile_rows
+        self.block_rows = min(all_rows, max(1, BLOCK_TILES // self.tile_columns))
+        blocks = -(-all_rows // self.block_rows)
+        row_bytes = POINTS * self.tile_columns * self.pitch * self.dtype.itemsize
+        self.group_blocks = min(blocks, max(1, GROUP_BYTES // (row_bytes * self.block_rows)))
+        self.group_blocks = -(-blocks // -(-blocks // self.group_blocks))
+        self.all_rows = all_rows
+        self.tiles = self.block_rows * self.tile_columns
+        self.panels = Panels.cut(self.tiles, self.vectors)
+        self.tile_places = np.arange(self.panels.tall) * self.pitch
+        self.image_point = (self.group_blocks * self.tiles | 1) * self.pitch
+        self.filter_point = self.depth * self.strip + lanes
+        self.result_point = self.tiles * self.strip + lanes
+        self.parts = min(self.group_blocks, max(1, JOBS // (self.groups * self.strips)))
+        self.images = geometry.images
+
+    @property
+    def cost(self) -> float:
+        """Multiplications for one image, those for nothing and the time for transforms included."""
+        tiles, channels = self.tile_rows * self.tile_columns, self.groups * self.depth
+        rows = self.strips * self.strip
+        products = tiles * channels * rows * POINTS
+        filters = FILTER_COST * channels * rows / self.images
+        images = tiles * (IMAGE_COST * channels + RESULT_COST * self.groups * rows)
+        return SLOWER * (products + images + filters)
+
+    def run(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+        """Compute y (n, channels, rows, columns) from x."""
+        lanes, turning = simd.lanes_of(self.dtype), turner(self.dtype)
+        image, filters, result = (transformer(self.dtype, name) for name in ("image", "filter", "result"))
+        padded_columns = self.tile_columns * TILE + TAPS - 1
+        seen = thread_scratch("winograd pixels", EDGE * padded_columns * lanes, self.dtype)
+        images = scratch("winograd images", POINTS * self.image_point, self.dtype)
+        taps_size = lanes * (TAPS * TAPS + 1) * lanes
+        filters_size, results_size = POINTS * self.filter_point, POINTS * self.result_point
+        written_size = TILE * TILE * self.tile_columns * self.strip
+        own = thread_scratch(
+            "winograd", filters_size + results_size + written_size + taps_size + self.strip, self.dtype
+        )
+        places = np.array([0, filters_size, results_size, written_size, taps_size]).cumsum()
+        sizes = self.groups, self.depth, self.rows, lanes, self.vectors
+        tiling = self.tile_rows, self.tile_columns, self.pitch
+        panels = self.panels.with_kernels(self.dtype, self.vectors, form="rows")
+        filter_bias = x.reshape(-1)[:0] if bias is None else bias
+        for first in range(0, self.all_rows, self.group_blocks * self.block_rows):
+            last = min(first + self.group_blocks * self.block_rows, self.all_rows)
+            _transform_images(
+                turning, image, x, first, last, self.pad, lanes, tiling, images, self.image_point, seen
+            )
+            _multiply(
+                turning, filters, result, images, w.reshape(-1), filter_bias, y, (first, last),
+                (self.block_rows, self.parts, self.strips), sizes, self.transposed, tiling,
+                (self.image_point, self.filter_point, self.result_point), panels, self.tile_places, places,
+                own,
+            )  # fmt: skip
+
+
+@parallel_kernel
+def _transform_images(turner, address, x, first, last, pad, lanes, tiling, images, point, seen):
+    """Transform the tiles of the tile rows from `first` to `last`, which are numbered through all images.
+
+    images: [point][tile][channel], points `point` apart. seen: `thread_scratch` of the pixels that one tile row
+    sees of one vector of channels, [6][column][channel].
+    """
+    channels, height, width = x.shape[1:]
+    tile_rows, tile_columns, pitch = tiling
+    blocks = (channels + lanes - 1) // lanes
+    columns = tile_columns * TILE + TAPS - 1
+    line = columns * lanes
+    used = pad[1] + width
+    for job in numba.prange((last - first) * blocks):
+        row, channel = first + job // blocks, job % blocks * lanes
+        n, top = row // tile_rows, row % tile_rows * TILE - pad[0]
+        place = numba.get_thread_id() * seen[1]
+        for i in range(EDGE):
+            start = place + i * line
+            inside = 0 <= top + i < height
+            for j in range(start, start + (pad[1] * lanes if inside else line)):
+                seen[0][np.uint64(j)] = 0
+            if inside:
+                for j in range(start + used * lanes, start + line):
+                    seen[0][np.uint64(j)] = 0
+                source = ((n * channels + channel) * height + top + i) * width
+                turn(
+                    turner,
+                    (simd.at(x, source), height * width, min(lanes, channels - channel), width),
+                    (simd.at(seen[0], start + pad[1] * lanes), lanes, lanes),
+                )
+        target = simd.at(images, (row - first) * tile_columns * pitch + channel)
+        transform(
+            address,
+            (tile_columns, simd.at(seen[0], place), TILE * lanes, line, lanes),
+            (target, pitch, EDGE * point, point, target),
+        )
+
+
+@parallel_kernel
+def _multiply(
+    turner, filter_address, result_address, images, w, bias, y, tile_row_range, cuts, sizes, transposed, tiling,
+    points, panels, tile_places, places, own,
+):  # fmt: skip
+    """Multiply transformed images and filters.
+
+    cuts: (tile rows of a block, parts that the blocks are dealt to, strips of a group's rows). sizes: (groups,
+    depth, rows, lanes, vectors of a strip). tiling, points: as above; distances of two points of transformed
+    images, filters and results. places, own: where a thread's filters, results, pixels, taps and bias lie in
+    its `thread_scratch`.
+    """
+    first, last = tile_row_range
+    block_rows, parts, strips = cuts
+    groups, depth, rows, lanes, vectors = sizes
+    tile_columns, pitch = tiling[1:]
+    image_point, filter_point, result_point = points
+    blocks = (last - first + block_rows - 1) // block_rows
+    strip, one = vectors * lanes, y.dtype.type(1)
+    for job in numba.prange(groups * strips * parts):
+        part, group, row = job % parts, job // (parts * strips), job // parts % strips * strip
+        memory, start = own[0], numba.get_thread_id() * own[1]
+        filters, results, biases = start, start + places[1], start + places[4]
+        for m in range(strip):
+            known = bias.size > 0 and row + m < rows
+            memory[biases + m] = bias[group * rows + row + m] if known else 0
+        _transform_filters(
+            turner, filter_address, w, transposed, group, row, sizes, memory, start + places[3], filters,
+            filter_point,
+        )  # fmt: skip
+        for block in range(part * blocks // parts, (part + 1) * blocks // parts):
+            for point in range(POINTS):
+                image = point * image_point + block * block_rows * tile_columns * pitch + group * depth
+                for first_k in range(0, depth, K_BLOCK):
+                    steps = min(K_BLOCK, depth - first_k)
+                    b = simd.at(memory, filters + point * filter_point + first_k * strip)
+                    for panel in range(panels[0]):
+                        tile = panel_start(panels, panel)
+                        a = simd.at(images, image + tile * pitch + first_k)
+                        c = simd.at(memory, results + point * result_point + tile * strip)
+                        multiply_tile(
+                            panel_kernel(panels, panel),
+                            (1, steps, a, simd.at(tile_places, 0), simd.at(tile_places, 0), b, strip),
+                            (c, strip, c, one, strip, ADD if first_k > 0 else 0),
+                        )
+            for i in range(min(block_rows, last - first - block * block_rows)):
+                _write_tiles(
+                    turner, result_address, memory, results + i * tile_columns * strip, result_point,
+                    start + places[2], biases, sizes, tiling, first + block * block_rows + i,
+                    group * rows + row, min(strip, rows - row), y,
+                )  # fmt: skip
+
+
+@kernel
+def _transform_filters(
+    turner, address, w, transposed, group, row, sizes, memory, taps, filters, filter_point
+):
+    """Transform a strip of filters, from `row` of a group on, to [point][k][row of the strip].
+
+    taps: room for the filters of one vector of rows and as many k, [k][tap][row], and one square.
+    """
+    _, depth, rows, lanes, vectors = sizes
+    size, strip = TAPS * TAPS, vectors * lanes
+    # Whole squares are turned faster than parts of them: where w goes on, the taps that follow come along.
+    whole = (size + lanes - 1) // lanes * lanes
+    # The transposed convolution sees the filters from behind.
+    last, step = ((size - 1) * lanes, -lanes) if transposed else (0, lanes)
+    for first in range(0, depth, lanes):
+        count = min(lanes, depth - first)
+        for v in range(vectors):
+            m = min(row + v * lanes, rows - 1)
+            used = max(0, min(lanes, rows - row - v * lanes))
+            if transposed:
+                for k in range(count):
+                    source = ((group * depth + first + k) * rows + m) * size
+                    columns = whole if source + (lanes - 1) * size + whole <= w.size else size
+                    target = simd.at(memory, taps + k * size * lanes), lanes, lanes
+                    turn(turner, (simd.at(w, source), size, used, columns), target)
+            else:
+                source = ((group * rows + m) * depth + first) * size
+                target = simd.at(memory, taps), lanes, lanes
+                turn(turner, (simd.at(w, source), depth * size, used, count * size), target)
+            out = simd.at(memory, filters + first * strip + v * lanes)
+            transform(
+                address,
+                (count, simd.at(memory, taps + last), size * lanes, TAPS * step, step),
+                (out, strip, EDGE * filter_point, filter_point, out),
+            )
+
+
+@kernel
+def _write_tiles(
+    turner, address, memory, results, result_point, pixels, biases, sizes, tiling, tile_row, channel, used, y
+):
+    """Transform the results of one tile row to [4][column][channel] and turn them to their place in y."""
+    lanes, vectors = sizes[3:]
+    tile_rows, tile_columns, _ = tiling
+    channels, height, width = y.shape[1:]
+    strip, line = vectors * lanes, tile_columns * TILE * vectors * lanes
+    for v in range(vectors):
+        transform(
+            address,
+            (tile_columns, simd.at(memory, results + v * lanes), strip, EDGE * result_point, result_point),
+            (
+                simd.at(memory, pixels + v * lanes),
+                TILE * strip,
+                line,
+                strip,
+                simd.at(memory, biases + v * lanes),
+            ),
+        )
+    n, top = tile_row // tile_rows, tile_row % tile_rows * TILE
+    for i in range(min(TILE, height - top)):
+        target = ((n * channels + channel) * height + top + i) * width
+        for j in range(0, width, lanes):
+            count = min(lanes, width - j)
+            turn(
+                turner,
+                (simd.at(memory, pixels + i * line + j * strip), strip, count, used),
+                (simd.at(y, target + j), height * width, count),
+            )

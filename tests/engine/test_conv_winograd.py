@@ -1,0 +1,142 @@
+"""Winograd's convolution against the slow reference in float64."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+from caffetools.engine.cpu.conv import ConvPlan
+from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
+from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
+from caffetools.engine.cpu.winograd import matrices
+from tests.engine import reference
+from tests.engine.test_conv import assert_close
+
+# images, channels, outputs, pad, group, image
+CASES = {
+    "square": (2, 32, 32, (1, 1), 1, (12, 12)),
+    "odd_planes": (3, 20, 40, (1, 1), 1, (13, 7)),
+    "without_padding": (2, 17, 50, (0, 0), 1, (9, 18)),
+    "pads_differ": (2, 16, 33, (2, 0), 1, (6, 5)),
+    "groups": (2, 36, 60, (1, 1), 3, (10, 10)),
+    "few_channels": (1, 3, 5, (1, 1), 1, (20, 37)),
+    "one_channel_a_group": (2, 4, 8, (1, 1), 4, (8, 8)),
+    "many_channels": (1, 600, 33, (1, 1), 1, (7, 7)),
+    "one_pixel": (2, 16, 16, (1, 1), 1, (1, 1)),
+    "one_output": (2, 16, 16, (0, 0), 1, (3, 3)),
+    "wide": (1, 16, 16, (1, 1), 1, (3, 300)),
+}
+
+
+def make(case):
+    images, channels, outputs, pad, group, size = CASES[case]
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((images, channels, *size), np.float32)
+    w = rng.standard_normal((outputs, channels // group, 3, 3), np.float32)
+    plan = ConvPlan(x.shape, w.shape, 1, pad, 1, group)
+    dy = rng.standard_normal(plan.y_shape, np.float32)
+    return plan.geometry, x, w, rng.standard_normal(outputs, np.float32), dy
+
+
+def products(case, forward=WinogradProduct, backward=WinogradProduct):
+    """Return y and dx, and both by the reference."""
+    geometry, x, w, bias, dy = make(case)
+    ways = [
+        way(geometry, t) if way is WinogradProduct else way(geometry)
+        for way, t in ((forward, False), (backward, True))
+    ]
+    y, dx = np.full_like(dy, np.nan), np.full_like(x, np.nan)
+    ways[0].run(x, w, bias, y)
+    ways[1].run(dy, w, None, dx)
+    settings = (1, 1), geometry.pad, (1, 1), geometry.group
+    wanted_y = reference.conv_forward(x, w, bias, *settings, dy.shape)
+    return y, dx, wanted_y, reference.conv_backward_data(dy, w, *settings, x.shape)
+
+
+def test_transforms_make_a_convolution():
+    image, taps, result = (matrices()[name] for name in ("image", "filter", "result"))
+    rng = np.random.default_rng(0)
+    d, w = rng.standard_normal(6), rng.standard_normal(3)
+    wanted = [d[i : i + 3] @ w for i in range(4)]
+    np.testing.assert_allclose(result @ ((taps @ w) * (image @ d)), wanted, rtol=1e-12)
+    for matrix in (image, result):
+        np.testing.assert_array_equal(matrix.astype(np.float32), matrix)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_against_reference(case):
+    y, dx, wanted_y, wanted_dx = products(case)
+    assert_close(y, wanted_y)
+    assert_close(dx, wanted_dx)
+
+
+@pytest.mark.parametrize("case", ["square", "groups", "many_channels"])
+def test_error_is_less_than_ten_times_that_of_the_plain_sum(case):
+    *results, wanted_y, wanted_dx = products(case)
+    *plain, _, _ = products(case, ForwardProduct, BackwardProduct)
+    for result, other, wanted in zip(results, plain, (wanted_y, wanted_dx), strict=True):
+        assert np.abs(result - wanted).max() <= 10 * np.abs(other - wanted).max()
+
+
+def test_more_images_than_are_transformed_together(monkeypatch):
+    monkeypatch.setattr("caffetools.engine.cpu.conv_winograd.GROUP_BYTES", 20_000)
+    monkeypatch.setattr("caffetools.engine.cpu.conv_winograd.BLOCK_TILES", 5)
+    test_against_reference("odd_planes")
+    test_against_reference("groups")
+
+
+def test_bias_is_optional():
+    geometry, x, w, bias, dy = make("odd_planes")
+    y = np.empty_like(dy)
+    WinogradProduct(geometry, False).run(x, w, None, y)
+    assert_close(y, reference.conv_forward(x, w, 0 * bias, (1, 1), (1, 1), (1, 1), 1, y.shape))
+
+
+@pytest.mark.parametrize("case", ["square", "groups"])
+def test_results_do_not_depend_on_the_number_of_threads(case):
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("one thread only")
+    results = []
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        results.append(products(case)[:2])
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity_surface_in_all_tiles_that_see_them_and_no_others(value):
+    geometry, x, w, bias, dy = make("square")
+    x[0, 3, 5, 6] = value
+    y = np.empty_like(dy)
+    WinogradProduct(geometry, False).run(x, w, bias, y)
+    unknown = ~np.isfinite(y)
+    assert unknown[0, :, 4:7, 5:8].all()
+    assert not unknown[0, :, 8:].any()
+    assert not unknown[1].any()
+
+
+def test_plans_use_it_where_it_is_faster():
+    for size in (7, 14, 56):
+        plan = ConvPlan((4, 64, size, size), (64, 64, 3, 3), pad=1)
+        assert isinstance(plan._forward, WinogradProduct)
+        assert isinstance(plan._backward_data, WinogradProduct)
+    assert not isinstance(ConvPlan((4, 3, 56, 56), (8, 3, 3, 3), pad=1)._forward, WinogradProduct)
+
+
+@pytest.mark.parametrize(
+    ("filter_size", "settings", "dtype"),
+    [
+        (5, {}, np.float32),
+        (3, {"stride": 2}, np.float32),
+        (3, {"dilation": 2}, np.float32),
+        (3, {"pad": 3}, np.float32),
+        (3, {}, np.float64),
+    ],
+)
+def test_other_convolutions_stay_plain(filter_size, settings, dtype):
+    plan = ConvPlan((2, 64, 20, 20), (64, 64, filter_size, filter_size), **settings, dtype=dtype)
+    assert not is_winograd(plan.geometry)
+    assert isinstance(plan._forward, ForwardProduct)
