@@ -34,7 +34,7 @@ def decode(data: bytes, color: bool | None = None) -> np.ndarray:
 
 
 def load(data: bytes, color: bool | None = None) -> Image:
-    """Decode a file to Pillow's form, for `to_chw` or, if its mode is "RGB", for `words`.
+    """Decode a file to Pillow's form, for `to_chw` or, if its mode is "RGB", for `pillow_words.words`.
 
     :raises FatalError: if it is no picture that can be read
     """
@@ -66,11 +66,6 @@ def shape_of(data: bytes) -> tuple[int, int, int]:
             return _CHANNELS.get(picture.mode, 3), picture.height, picture.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
         glog.fatal(f"Could not decode datum: {err}")
-
-
-def words(picture: Image) -> np.ndarray:
-    """The pixels of a picture of mode "RGB" as Pillow has them: uint32, H x W, red in the lowest byte."""
-    return np.frombuffer(picture.tobytes("raw", "RGBX"), "<u4").reshape(picture.height, picture.width)
 
 
 def to_chw(picture: Image, color: bool | None) -> np.ndarray:

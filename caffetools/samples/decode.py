@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caffetools.formats import image
+from caffetools.formats.pillow_words import words
 from caffetools.samples.resize import resize, resize_words
 
 if TYPE_CHECKING:
@@ -30,5 +31,5 @@ def decode(data: bytes, color: bool, height: int = 0, width: int = 0) -> np.ndar
 def resized(picture: Image, color: bool, height: int, width: int) -> np.ndarray:
     """Return what `decode` returns of a picture that `image.load` has decoded."""
     if color and picture.mode == "RGB":
-        return resize_words(image.words(picture), height, width)
+        return resize_words(words(picture), height, width)
     return resize(image.to_chw(picture, color), height, width)
