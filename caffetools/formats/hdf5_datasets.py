@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
+import shutil
 from collections.abc import Sequence
 
 import h5py
 import numpy as np
 from h5py import h5t
 
+from caffetools.formats.files import final_name
 from caffetools.glog import check, check_eq, check_ge, fatal, info
 
 NUMBERS = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)  # h5py writes booleans as an enumeration
@@ -75,6 +79,10 @@ def _report_class(name):
     info(f"Datatype class: {name}")
 
 
+#: Bytes of the disk that rows leave free, for HDF5's tables.
+_SPARE = 1 << 20
+
+
 class RowWriter:
     """Writes a new file of datasets that grow by rows. Every append is on disk before it returns.
 
@@ -90,6 +98,7 @@ class RowWriter:
 
     def append(self, name: str, rows: np.ndarray) -> None:
         """Append rows, an array of shape (rows, ...), to a dataset, which the first call makes."""
+        self._check_room(rows.nbytes)
         try:
             if name not in self._file:
                 self._file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=True)
@@ -106,6 +115,11 @@ class RowWriter:
             self._file.flush()
         except OSError as err:
             fatal(f"Cannot write {self.path}: {err}")
+
+    def _check_room(self, size: int) -> None:
+        """Refuse to fill the disk: HDF5 cannot close a file that it cannot write, and crashes at the exit."""
+        if shutil.disk_usage(os.path.dirname(os.path.abspath(self.path))).free < size + _SPARE:
+            fatal(f"Cannot write {final_name(self.path)}: {os.strerror(errno.ENOSPC)}")
 
     def close(self) -> None:
         self._file.close()
