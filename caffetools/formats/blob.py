@@ -69,7 +69,7 @@ def fill_proto(
             if len(content) > binary.LIMIT:
                 glog.fatal(f"A blob of {len(content) // 4} values is {binary.TOO_LARGE}")
             # as bytes of the wire, since extending the field takes a hundred times as long
-            proto.MergeFromString(_key(number) + _varint(len(content)) + content)
+            proto.MergeFromString(_key(number) + varint(len(content)) + content)
     return proto
 
 
@@ -92,11 +92,11 @@ _LENGTH_DELIMITED = 2
 
 def _key(number: int) -> bytes:
     """What precedes a length-delimited field on the wire."""
-    return _varint(number << 3 | _LENGTH_DELIMITED)
+    return varint(number << 3 | _LENGTH_DELIMITED)
 
 
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; all but the last byte have the top bit set."""
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it: seven bits a byte, the lowest first; all but the last have the top bit set."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

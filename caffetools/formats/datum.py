@@ -6,6 +6,7 @@ import numpy as np
 
 from caffetools import glog
 from caffetools.formats import image
+from caffetools.formats.blob import varint
 from caffetools.proto import caffe_pb2
 
 
@@ -42,8 +43,18 @@ def from_array(chw: np.ndarray, label: int | None = None) -> caffe_pb2.Datum:
     return datum
 
 
-#: Field float_data, a four-byte value.
-_FLOAT_KEY = caffe_pb2.Datum.DESCRIPTOR.fields_by_name["float_data"].number << 3 | 5
+_FIELDS = caffe_pb2.Datum.DESCRIPTOR.fields_by_name
+#: Keys of the fields data, bytes, and float_data, four-byte values.
+_DATA_KEY, _FLOAT_KEY = _FIELDS["data"].number << 3 | 2, _FIELDS["float_data"].number << 3 | 5
+
+
+def serialize_bytes(chw: np.ndarray, label: int | None, encoded: bool | None = None) -> bytes:
+    """The bytes of a record of a uint8 picture, as `from_array` makes it, with one copy of the picture."""
+    channels, height, width = chw.shape
+    head = caffe_pb2.Datum(channels=channels, height=height, width=width).SerializeToString()
+    tail = caffe_pb2.Datum(label=label, encoded=encoded).SerializeToString()
+    values = np.ascontiguousarray(chw).data.cast("B")
+    return b"".join((head, bytes((_DATA_KEY,)), varint(chw.size), values, tail))
 
 
 def serialize_floats(chw: np.ndarray) -> bytes:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from caffetools import glog
+from caffetools.engine.cpu.threads import thread_count
 from caffetools.formats import datum as datum_format
 from caffetools.formats import picture_encoder
 from caffetools.formats.files import reason
@@ -90,7 +91,8 @@ def convert(
         if label_type != "int":
             labels = stack.enter_context(new_database(backend, f"{os.path.normpath(db)}_labels", force))
         size = None
-        results = ordered_map(Reader(root, options), lines)
+        # One thread more than processors: there is always one that waits, for a file or for the interpreter.
+        results = ordered_map(Reader(root, options), lines, thread_count() + 1)
         for number, (line, picture) in enumerate(zip(lines, results, strict=True)):
             if picture.problem:
                 glog.error(f"Could not open or find file {root}{line.path} ({picture.problem})")
@@ -134,27 +136,28 @@ class Reader:
             with open(path, "rb") as file:
                 data = file.read()
             pixels = decode(data, not options.gray, options.resize_height, options.resize_width)
-            datum = self._encoded(data, pixels, path) if self.encoded else datum_format.from_array(pixels)
+            label = line.labels[0] if len(line.labels) == 1 and isinstance(line.labels[0], int) else None
+            # encoded is written out in both cases, as in the original
+            if self.encoded:
+                datum = caffe_pb2.Datum(data=self._encode(data, pixels, path), label=label, encoded=True)
+                return Picture(datum.SerializeToString(), pixels.size)
+            return Picture(datum_format.serialize_bytes(pixels, label, encoded=False), pixels.size)
         except FatalError as err:
             return Picture(problem=str(err))
         except OSError as err:
             return Picture(problem=reason(err))
         except MemoryError:
             return Picture(problem="it does not fit into memory")
-        datum.encoded = self.encoded  # written out in both cases, as in the original
-        if len(line.labels) == 1 and isinstance(line.labels[0], int):
-            datum.label = line.labels[0]
-        return Picture(datum.SerializeToString(), pixels.size)
 
-    def _encoded(self, data, pixels, path):
+    def _encode(self, data, pixels, path):
         extension = os.path.splitext(path)[1].lstrip(".").lower()
         wanted = self.options.encode_type.lower() or extension
         if not wanted:
             fatal("its name has no extension that says how to encode it: use --encode_type")
         resized = self.options.resize_height > 0 and self.options.resize_width > 0
         if resized or not (extension == wanted or (extension, wanted) == ("jpeg", "jpg")):
-            data = picture_encoder.encode(pixels, wanted)
-        return caffe_pb2.Datum(data=data)
+            return picture_encoder.encode(pixels, wanted)
+        return data
 
 
 def _column(labels):

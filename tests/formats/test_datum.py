@@ -26,6 +26,7 @@ def test_pictures_as_recorded():
     for record, picture, label in zip(recorded, pictures, labels, strict=True):
         made = datum.from_array(picture[np.newaxis], int(label))
         assert made.SerializeToString() == record.SerializeToString()
+        assert datum.serialize_bytes(picture[np.newaxis], int(label)) == record.SerializeToString()
         np.testing.assert_array_equal(datum.to_array(record), picture[np.newaxis])
 
 
