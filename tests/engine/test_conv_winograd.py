@@ -8,7 +8,9 @@ import pytest
 
 from caffetools.engine.cpu.conv import ConvPlan
 from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
+from caffetools.engine.cpu.conv_weights import FilterGradient
 from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
+from caffetools.engine.cpu.conv_winograd_weights import WinogradFilterGradient
 from caffetools.engine.cpu.winograd import matrices
 from tests.engine import reference
 from tests.engine.test_conv import assert_close
@@ -54,6 +56,15 @@ def products(case, forward=WinogradProduct, backward=WinogradProduct):
     return y, dx, wanted_y, reference.conv_backward_data(dy, w, *settings, x.shape)
 
 
+def filter_gradients(case, way=WinogradFilterGradient):
+    """Return dw and db, added to ones, and both by the reference."""
+    geometry, x, w, bias, dy = make(case)
+    dw, db = np.ones_like(w), np.ones_like(bias)
+    way(geometry).run(x, dy, dw, db)
+    wanted = reference.conv_backward_weights(x, dy, w.shape, (1, 1), geometry.pad, (1, 1), geometry.group)
+    return dw, db, wanted[0] + 1, wanted[1] + 1
+
+
 def test_transforms_make_a_convolution():
     image, taps, result = (matrices()[name] for name in ("image", "filter", "result"))
     rng = np.random.default_rng(0)
@@ -69,19 +80,27 @@ def test_against_reference(case):
     y, dx, wanted_y, wanted_dx = products(case)
     assert_close(y, wanted_y)
     assert_close(dx, wanted_dx)
+    dw, db, wanted_dw, wanted_db = filter_gradients(case)
+    assert_close(dw, wanted_dw)
+    assert_close(db, wanted_db)
 
 
 @pytest.mark.parametrize("case", ["square", "groups", "many_channels"])
 def test_error_is_less_than_ten_times_that_of_the_plain_sum(case):
     *results, wanted_y, wanted_dx = products(case)
     *plain, _, _ = products(case, ForwardProduct, BackwardProduct)
-    for result, other, wanted in zip(results, plain, (wanted_y, wanted_dx), strict=True):
+    dw, _, wanted_dw, _ = filter_gradients(case)
+    plain_dw = filter_gradients(case, FilterGradient)[0]
+    wanted_all = wanted_y, wanted_dx, wanted_dw
+    for result, other, wanted in zip([*results, dw], [*plain, plain_dw], wanted_all, strict=True):
         assert np.abs(result - wanted).max() <= 10 * np.abs(other - wanted).max()
 
 
 def test_more_images_than_are_transformed_together(monkeypatch):
     monkeypatch.setattr("caffetools.engine.cpu.conv_winograd.GROUP_BYTES", 20_000)
     monkeypatch.setattr("caffetools.engine.cpu.conv_winograd.BLOCK_TILES", 5)
+    monkeypatch.setattr("caffetools.engine.cpu.conv_winograd_weights.GROUP_BYTES", 100_000)
+    monkeypatch.setattr("caffetools.engine.cpu.conv_winograd_weights.K_BLOCK", 4)
     test_against_reference("odd_planes")
     test_against_reference("groups")
 
@@ -91,6 +110,9 @@ def test_bias_is_optional():
     y = np.empty_like(dy)
     WinogradProduct(geometry, False).run(x, w, None, y)
     assert_close(y, reference.conv_forward(x, w, 0 * bias, (1, 1), (1, 1), (1, 1), 1, y.shape))
+    dw = np.zeros_like(w)
+    WinogradFilterGradient(geometry).run(x, dy, dw, None)
+    assert_close(dw, reference.conv_backward_weights(x, dy, w.shape, (1, 1), (1, 1), (1, 1), 1)[0])
 
 
 @pytest.mark.parametrize("case", ["square", "groups"])
@@ -100,7 +122,7 @@ def test_results_do_not_depend_on_the_number_of_threads(case):
     results = []
     for threads in (1, 2):
         numba.set_num_threads(threads)
-        results.append(products(case)[:2])
+        results.append((*products(case)[:2], *filter_gradients(case)[:2]))
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -116,6 +138,11 @@ def test_nan_and_infinity_surface_in_all_tiles_that_see_them_and_no_others(value
     assert unknown[0, :, 4:7, 5:8].all()
     assert not unknown[0, :, 8:].any()
     assert not unknown[1].any()
+    dw = np.zeros_like(w)
+    WinogradFilterGradient(geometry).run(x, dy, dw, None)
+    unknown = ~np.isfinite(dw)
+    assert unknown[:, 3].all()
+    assert not np.delete(unknown, 3, axis=1).any()
 
 
 def test_plans_use_it_where_it_is_faster():
@@ -123,6 +150,7 @@ def test_plans_use_it_where_it_is_faster():
         plan = ConvPlan((4, 64, size, size), (64, 64, 3, 3), pad=1)
         assert isinstance(plan._forward, WinogradProduct)
         assert isinstance(plan._backward_data, WinogradProduct)
+        assert isinstance(plan._backward_weights, WinogradFilterGradient)
     assert not isinstance(ConvPlan((4, 3, 56, 56), (8, 3, 3, 3), pad=1)._forward, WinogradProduct)
 
 
@@ -140,3 +168,4 @@ def test_other_convolutions_stay_plain(filter_size, settings, dtype):
     plan = ConvPlan((2, 64, 20, 20), (64, 64, filter_size, filter_size), **settings, dtype=dtype)
     assert not is_winograd(plan.geometry)
     assert isinstance(plan._forward, ForwardProduct)
+    assert isinstance(plan._backward_weights, FilterGradient)

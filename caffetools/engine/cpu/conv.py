@@ -23,6 +23,7 @@ from caffetools.engine.cpu.conv_lanes import LanesProduct
 from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
 from caffetools.engine.cpu.conv_weights import FilterGradient
 from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
+from caffetools.engine.cpu.conv_winograd_weights import WinogradFilterGradient
 
 #: Images are no good as lanes for planes of more pixels, which fill vectors well with neighbours, and for
 #: filters of more bytes, which every pixel would fetch from an outer cache.
@@ -68,7 +69,14 @@ class ConvPlan:
 
     @cached_property
     def _backward_weights(self):
-        return (DepthwiseFilterGradient if is_depthwise(self.geometry) else FilterGradient)(self.geometry)
+        g = self.geometry
+        if is_depthwise(g):
+            return DepthwiseFilterGradient(g)
+        if is_winograd(g):
+            way = WinogradFilterGradient(g)
+            if way.cost < g.y_shape[1] * g.y_plane * g.group_channels * g.taps:
+                return way
+        return FilterGradient(g)
 
     def _product(self, pixels_as_lanes, transposed):
         """Return the forward product, or the data gradient, in the way that suits the shapes best."""

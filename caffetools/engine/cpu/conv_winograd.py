@@ -113,8 +113,8 @@ class WinogradProduct:
         filter_bias = x.reshape(-1)[:0] if bias is None else bias
         for first in range(0, self.all_rows, self.group_blocks * self.block_rows):
             last = min(first + self.group_blocks * self.block_rows, self.all_rows)
-            _transform_images(
-                turning, image, x, first, last, self.pad, lanes, tiling, images, self.image_point, seen
+            transform_tiles(
+                turning, image, x, first, last, EDGE, self.pad, lanes, tiling, images, self.image_point, seen
             )
             _multiply(
                 turning, filters, result, images, w.reshape(-1), filter_bias, y, (first, last),
@@ -125,35 +125,41 @@ class WinogradProduct:
 
 
 @parallel_kernel
-def _transform_images(turner, address, x, first, last, pad, lanes, tiling, images, point, seen):
+def transform_tiles(turner, address, x, first, last, edge, pad, lanes, tiling, images, point, seen):
     """Transform the tiles of the tile rows from `first` to `last`, which are numbered through all images.
 
-    images: [point][tile][channel], points `point` apart. seen: `thread_scratch` of the pixels that one tile row
-    sees of one vector of channels, [6][column][channel].
+    edge: pixels along the edge of what a tile sees. images: [point][tile][channel], points `point` apart.
+    seen: `thread_scratch` of the pixels that one tile row sees of one vector of channels,
+    [row][column][channel].
     """
     channels, height, width = x.shape[1:]
     tile_rows, tile_columns, pitch = tiling
     blocks = (channels + lanes - 1) // lanes
-    columns = tile_columns * TILE + TAPS - 1
+    columns = (tile_columns - 1) * TILE + edge
     line = columns * lanes
-    used = pad[1] + width
+    left, used = pad[1] * lanes, (pad[1] + min(width, columns - pad[1])) * lanes
     for job in numba.prange((last - first) * blocks):
         row, channel = first + job // blocks, job % blocks * lanes
         n, top = row // tile_rows, row % tile_rows * TILE - pad[0]
         place = numba.get_thread_id() * seen[1]
-        for i in range(EDGE):
+        for i in range(edge):
             start = place + i * line
             inside = 0 <= top + i < height
-            for j in range(start, start + (pad[1] * lanes if inside else line)):
+            for j in range(start, start + (left if inside else line)):
                 seen[0][np.uint64(j)] = 0
             if inside:
-                for j in range(start + used * lanes, start + line):
+                for j in range(start + used, start + line):
                     seen[0][np.uint64(j)] = 0
                 source = ((n * channels + channel) * height + top + i) * width
                 turn(
                     turner,
-                    (simd.at(x, source), height * width, min(lanes, channels - channel), width),
-                    (simd.at(seen[0], start + pad[1] * lanes), lanes, lanes),
+                    (
+                        simd.at(x, source),
+                        height * width,
+                        min(lanes, channels - channel),
+                        (used - left) // lanes,
+                    ),
+                    (simd.at(seen[0], start + left), lanes, lanes),
                 )
         target = simd.at(images, (row - first) * tile_columns * pitch + channel)
         transform(

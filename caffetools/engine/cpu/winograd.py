@@ -1,9 +1,11 @@
-"""The three transforms of Winograd's convolution F(4x4, 3x3), as vector kernels.
+"""The transforms of Winograd's convolution F(4x4, 3x3), as vector kernels.
 
 A 4 x 4 tile of outputs of a 3 x 3 filter comes from 6 x 6 pixels d. With a polynomial evaluated at six points
 in place of each row and column (Toom and Cook; Lavin and Gray, 2015)
 
     y = A^T [(G w G^T) * (B^T d B)] A                                  * multiplies element by element
+
+    dw = G^T [(B^T d B) * (A dy A^T)] G      summed over all tiles
 
 36 multiplications stand in for 144. The points 0, +-3/4, +-3/2 and infinity lose half a digit against the
 plain sum; the common 0, +-1, +-2 lose a whole one. All entries of A and B are exact in binary.
@@ -41,7 +43,7 @@ transform = simd.call_kernel
 
 @cache
 def matrices() -> dict[str, np.ndarray]:
-    """Return B^T ("image", 6 x 6), G ("filter", 6 x 3) and A^T ("result", 4 x 6)."""
+    """Return B^T ("image", 6 x 6), G ("filter", 6 x 3), A^T ("result", 4 x 6), A ("gradient"), G^T ("taps")."""
     powers = np.array(POINTS)[:, None] ** np.arange(TILE)
     image = np.zeros((EDGE, EDGE))
     scale = np.ones(EDGE)
@@ -51,7 +53,8 @@ def matrices() -> dict[str, np.ndarray]:
         scale[i] = np.prod([point - other for other in others])
     image[-1] = polynomial.polyfromroots(POINTS)
     taps = np.vstack([powers[:, :TAPS], [0, 0, 1]]) / scale[:, None]
-    return {"image": image, "filter": taps, "result": np.vstack([powers, [0, 0, 0, 1]]).T}
+    result = np.vstack([powers, [0, 0, 0, 1]]).T
+    return {"image": image, "filter": taps, "result": result, "gradient": result.T, "taps": taps.T}
 
 
 class Transform(simd.KernelType):

@@ -1,0 +1,175 @@
+"""The gradient of 3 x 3 filters with stride 1 by the transposes of Winograd's transforms; see `winograd`.
+
+Pixels and gradients are transformed tile by tile. For each of the 36 points there is one matrix product, of
+channels and tiles with tiles and output channels, whose results are transformed to taps and added to dw.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.conv_geometry import Geometry
+from caffetools.engine.cpu.conv_weights import add_bias_gradient
+from caffetools.engine.cpu.conv_winograd import (
+    FILTER_COST,
+    GROUP_BYTES,
+    IMAGE_COST,
+    JOBS,
+    POINTS,
+    RESULT_COST,
+    VECTORS,
+    transform_tiles,
+)
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
+from caffetools.engine.cpu.tiles import ADD, multiply_tile
+from caffetools.engine.cpu.turn import turn, turner
+from caffetools.engine.cpu.winograd import EDGE, TAPS, TILE, transform, transformer
+from caffetools.engine.cpu.workspace import scratch, thread_scratch
+
+#: Tiles whose transformed gradients stay in the first-level cache.
+K_BLOCK = 192
+
+
+class WinogradFilterGradient:
+    """dw and db from x and dy."""
+
+    def __init__(self, geometry: Geometry):
+        self.geometry = geometry
+        lanes = simd.lanes_of(geometry.dtype)
+        groups, rows, depth = geometry.group, geometry.group_outputs, geometry.group_channels
+        self.strip = (VECTORS if rows > lanes else 1) * lanes
+        self.strips = -(-rows // self.strip)
+        self.tile_rows, self.tile_columns = (-(-size // TILE) for size in geometry.y_shape[2:])
+        # Odd distances keep what is used together apart in the caches, as in `WinogradProduct`. A strip that
+        # begins at the last output channel is read to its end.
+        self.pitch = (-(-groups * depth // lanes) | 1) * lanes
+        self.gradient_pitch = (-(-groups * rows // lanes) + VECTORS | 1) * lanes
+        all_rows = geometry.images * self.tile_rows
+        row_bytes = POINTS * self.tile_columns * (self.pitch + self.gradient_pitch) * geometry.dtype.itemsize
+        cuts = -(-all_rows // max(1, GROUP_BYTES // row_bytes))
+        self.all_rows, self.group_rows = all_rows, -(-all_rows // cuts)
+        tiles = self.group_rows * self.tile_columns | 1
+        self.image_point, self.gradient_point = tiles * self.pitch, tiles * self.gradient_pitch
+        self.panels = Panels.cut(depth, self.strip // lanes)
+        self.parts = min(self.panels.count, max(1, JOBS // (groups * self.strips)))
+        most = self.panels.tall * -(-self.panels.count // self.parts)
+        self.point = most * self.strip + lanes
+
+    @property
+    def cost(self) -> float:
+        """Multiplications for one image that would take as long, done by `FilterGradient`."""
+        g = self.geometry
+        tiles, channels, rows = self.tile_rows * self.tile_columns, g.x_shape[1], self.strips * self.strip
+        products = tiles * channels * rows * POINTS
+        transforms = tiles * (IMAGE_COST * channels + RESULT_COST * g.group * rows)
+        return products + transforms + FILTER_COST * channels * rows / g.images
+
+    def run(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
+        g = self.geometry
+        lanes, turning = simd.lanes_of(g.dtype), turner(g.dtype)
+        image, gradient, taps = (transformer(g.dtype, name) for name in ("image", "gradient", "taps"))
+        seen = thread_scratch(
+            "winograd pixels", EDGE * (self.tile_columns * TILE + TAPS - 1) * lanes, g.dtype
+        )
+        images = scratch("winograd images", POINTS * self.image_point, g.dtype)
+        gradients = scratch("winograd gradients", POINTS * self.gradient_point, g.dtype)
+        size = TAPS * TAPS * lanes * lanes
+        own = thread_scratch("winograd", POINTS * self.point + 2 * size, g.dtype)
+        tilings = [(self.tile_rows, self.tile_columns, pitch) for pitch in (self.pitch, self.gradient_pitch)]
+        panels = self.panels.with_kernels(g.dtype, self.strip // lanes)
+        for first in range(0, self.all_rows, self.group_rows):
+            last = min(first + self.group_rows, self.all_rows)
+            transform_tiles(
+                turning, image, x, first, last, EDGE, g.pad, lanes, tilings[0], images, self.image_point, seen
+            )
+            transform_tiles(
+                turning, gradient, dy, first, last, TILE, (0, 0), lanes, tilings[1], gradients,
+                self.gradient_point, seen,
+            )  # fmt: skip
+            _multiply(
+                turning, taps, images, gradients, dw, (last - first) * self.tile_columns,
+                (self.parts, self.strips), (g.group, lanes, self.strip), (self.pitch, self.gradient_pitch),
+                (self.image_point, self.gradient_point, self.point), panels, size, own,
+            )  # fmt: skip
+        if db is not None:
+            add_bias_gradient(dy, db)
+
+
+@parallel_kernel
+def _multiply(
+    turner, address, images, gradients, dw, tiles, cuts, sizes, pitches, points, panels, taps_size, own
+):
+    """Add the products of some tiles to dw.
+
+    cuts: (parts that the panels of channels are dealt to, strips of a group's outputs). sizes: (groups, lanes,
+    outputs of a strip). pitches: distances of two tiles of images and of gradients. points: distances of two
+    points of images, gradients and products. own: `thread_scratch` for the products, [point][channel][row of
+    the strip], and twice `taps_size`.
+    """
+    parts, strips = cuts
+    groups, lanes, strip = sizes
+    rows, depth = dw.shape[0] // groups, dw.shape[1]
+    one = dw.dtype.type(1)
+    for job in numba.prange(groups * strips * parts):
+        part, group, row = job % parts, job // (parts * strips), job // parts % strips * strip
+        products = numba.get_thread_id() * own[1]
+        first_panel, last_panel = part * panels[0] // parts, (part + 1) * panels[0] // parts
+        first_channel, last_channel = panel_start(panels, first_panel), panel_start(panels, last_panel)
+        for point in range(POINTS):
+            a_place = point * points[0] + group * depth
+            b_place = point * points[1] + group * rows + row
+            for first in range(0, tiles, K_BLOCK):
+                b = simd.at(gradients, b_place + first * pitches[1])
+                for panel in range(first_panel, last_panel):
+                    channel = panel_start(panels, panel)
+                    c = products + point * points[2] + (channel - first_channel) * strip
+                    c = simd.at(own[0], c)
+                    multiply_tile(
+                        panel_kernel(panels, panel),
+                        (
+                            min(K_BLOCK, tiles - first),
+                            simd.at(images, a_place + first * pitches[0] + channel),
+                            pitches[0],
+                            b,
+                            pitches[1],
+                        ),
+                        (c, strip, c, one, strip, ADD if first > 0 else 0),
+                    )
+        taps = products + POINTS * points[2]
+        for channel in range(first_channel, last_channel, lanes):
+            count = min(lanes, last_channel - channel)
+            for v in range(0, min(strip, rows - row), lanes):
+                place = products + (channel - first_channel) * strip + v
+                _add_taps(
+                    turner, address, own[0], place, points[2], strip, lanes, taps, taps_size, count,
+                    dw, group * rows + row + v, min(lanes, rows - row - v), channel,
+                )  # fmt: skip
+
+
+@kernel
+def _add_taps(
+    turner, address, memory, products, point, strip, lanes, taps, taps_size, count, dw, row, rows, channel
+):
+    """Transform the products of `count` channels and add them to `rows` filters of dw."""
+    size = TAPS * TAPS
+    out = simd.at(memory, taps)
+    transform(
+        address,
+        (count, simd.at(memory, products), strip, EDGE * point, point),
+        (out, size * lanes, TAPS * lanes, lanes, out),
+    )
+    turned, line = taps + taps_size, lanes * size
+    for k in range(0, count * size, lanes):
+        turn(
+            turner,
+            (simd.at(memory, taps + k * lanes), lanes, min(lanes, count * size - k), lanes),
+            (simd.at(memory, turned + k), line, lanes),
+        )
+    flat = dw.reshape(-1)
+    for m in range(rows):
+        target, source = ((row + m) * dw.shape[1] + channel) * size, turned + m * line
+        for k in range(np.uint64(count * size)):
+            flat[np.uint64(target) + k] += memory[np.uint64(source) + k]
