@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from caffetools.samples.decode import decode
 from caffetools.tools import image_list
 from caffetools.tools.allocator import keep_freed_memory
 from caffetools.tools.image_list import Line
-from caffetools.tools.new_database import new_database
+from caffetools.tools.new_database import Writer, new_database
 from caffetools.tools.ordered_map import ordered_map
 
 _REPORT_EVERY = 1000  # pictures
@@ -84,34 +85,49 @@ def convert(
         picture_encoder.check_extension(options.encode_type.lower())
         if not options.encoded:
             glog.info("encode_type specified, assuming encoded=true.")
-    skipped: list[str] = []
     with ExitStack() as stack:
         records = stack.enter_context(new_database(backend, db, force))
         labels = None
         if label_type != "int":
             labels = stack.enter_context(new_database(backend, f"{os.path.normpath(db)}_labels", force))
-        size = None
         # One thread more than processors: there is always one that waits, for a file or for the interpreter.
-        results = ordered_map(Reader(root, options), lines, thread_count() + 1)
-        for number, (line, picture) in enumerate(zip(lines, results, strict=True)):
-            if picture.problem:
-                glog.error(f"Could not open or find file {root}{line.path} ({picture.problem})")
-                skipped.append(root + line.path)
-                continue
-            if options.check_size:
-                size = picture.size if size is None else size
-                _check_size(picture.size, size, root + line.path)
-            key = os.fsencode(f"{number:08d}_{line.path}")
-            records.put(key, picture.record)
-            if labels:
-                labels.put(key, datum_format.serialize_floats(_column(line.labels)))
-            if records.count % _REPORT_EVERY == 0:
-                glog.info(f"Processed {records.count} files.")
+        pictures = ordered_map(Reader(root, options), lines, thread_count() + 1)
+        stack.enter_context(closing(pictures))
+        skipped = _store(lines, pictures, root, options.check_size, records, labels)
         if not records.count:
             fatal(f"None of the {len(lines)} pictures of {list_file} could be read: no database is made")
     if records.count % _REPORT_EVERY:
         glog.info(f"Processed {records.count} files.")
     return _summarise(skipped, len(lines), skip_bad)
+
+
+def _store(
+    lines: list[Line],
+    pictures: Iterator[Picture],
+    root: str,
+    check_size: bool,
+    records: Writer,
+    labels: Writer | None,
+) -> list[str]:
+    """Put the pictures, and the labels that have a database of their own, under their keys; return skipped files."""
+    skipped = []
+    size = None
+    for number, (line, picture) in enumerate(zip(lines, pictures, strict=True)):
+        path = root + line.path
+        if picture.problem:
+            glog.error(f"Could not open or find file {path} ({picture.problem})")
+            skipped.append(path)
+            continue
+        if check_size:
+            size = picture.size if size is None else size
+            _check_size(picture.size, size, path)
+        key = os.fsencode(f"{number:08d}_{line.path}")
+        records.put(key, picture.record)
+        if labels:
+            labels.put(key, datum_format.serialize_floats(_column(line.labels)))
+        if records.count % _REPORT_EVERY == 0:
+            glog.info(f"Processed {records.count} files.")
+    return skipped
 
 
 class Picture(NamedTuple):
