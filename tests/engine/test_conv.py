@@ -25,6 +25,8 @@ CASES = {
     "depthwise_stride_2": (2, 7, 7, (3, 3), (2, 2), (1, 1), (1, 1), 7, (15, 14)),
     "depthwise_wide_filter": (2, 5, 5, (7, 4), (2, 3), (3, 1), (1, 2), 5, (20, 31)),
     "depthwise_without_padding": (3, 4, 4, (2, 2), (3, 3), (0, 0), (1, 1), 4, (8, 9)),
+    "depthwise_many_channels": (3, 21, 21, (3, 3), (2, 1), (1, 1), (1, 1), 21, (12, 13)),
+    "depthwise_one_pixel": (2, 17, 17, (3, 3), (1, 1), (1, 1), (1, 1), 17, (1, 1)),
     "dilation": (2, 3, 5, (3, 3), (1, 1), (2, 2), (2, 2), 1, (11, 12)),
     "stride_and_dilation": (2, 8, 48, (3, 3), (2, 2), (1, 1), (2, 2), 1, (14, 14)),
     "dilation_multiple_of_stride": (1, 2, 3, (3, 2), (2, 2), (2, 0), (4, 2), 1, (15, 16)),
@@ -146,7 +148,18 @@ def test_more_images_than_fit_one_group_of_padded_images(monkeypatch):
     test_against_reference("stride_beyond_filter", np.float32)
 
 
-@pytest.mark.parametrize("case", ["lenet_conv2", "cifar_conv1", "small_planes", "stride_and_dilation"])
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("depthwise")])
+def test_depthwise_strips_and_chunks(case, monkeypatch):
+    monkeypatch.setattr("caffetools.engine.cpu.conv_depthwise.STRIP_BYTES", 10_000)
+    monkeypatch.setattr("caffetools.engine.cpu.conv_depthwise.JOBS", 1)
+    monkeypatch.setattr("caffetools.engine.cpu.conv_depthwise.MOST_CHUNKS", 1)
+    test_against_reference(case, np.float32)
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["lenet_conv2", "cifar_conv1", "small_planes", "stride_and_dilation", "depthwise_many_channels", "winograd"],
+)
 def test_results_do_not_depend_on_the_number_of_threads(case):
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("one thread only")
@@ -169,7 +182,7 @@ def test_results_do_not_depend_on_the_number_of_threads(case):
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("case", ["cifar_conv1", "small_planes", "pointwise_stride_2"])
+@pytest.mark.parametrize("case", ["cifar_conv1", "small_planes", "pointwise_stride_2", "depthwise_many_channels"])
 def test_nan_reaches_exactly_the_outputs_that_see_it(case):
     plan, x, w, bias, dy, geometry = make(case, np.float32)
     x[-1, 0, 2, 2] = np.nan

@@ -1,7 +1,8 @@
 """Depthwise convolution: each channel has one filter of its own, and there is no matrix product to speak of.
 
-A job takes one plane at a time: it pads the plane in a buffer of its thread, sums the taps over the padded
-plane as one long row, the few pixels between two rows included, and copies what belongs to y.
+Channels are the lanes, whatever the size of a plane and the stride: a job turns a strip of rows of as many
+channels to [pixel][channel], pads them, sums the taps pixel by pixel and turns the sums back. The data
+gradient is the same with filters from behind and dy's pixels as far apart as the stride says.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
-from caffetools.engine.cpu.conv_image import ImageLayout, copy_plane
-from caffetools.engine.cpu.conv_products import source_axes, transposed_axis
-from caffetools.engine.cpu.jit import parallel_kernel
-from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
-from caffetools.engine.cpu.tiles import ADD, BIAS, micro_kernel, multiply_tile
-from caffetools.engine.cpu.turn import move_block, mover
-from caffetools.engine.cpu.workspace import thread_scratch
+from caffetools.engine.cpu.conv_weights import add_bias_gradient
+from caffetools.engine.cpu.depthwise import sum_pixels, sum_taps, window_kernel
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.turn import move, mover, turn, turner
+from caffetools.engine.cpu.workspace import scratch, thread_scratch
 
-#: Vectors of pixels that are summed at a time, and filter taps whose gradients are.
-VECTORS, MOST_TAPS = 6, 12
+#: Bytes of the padded pixels of one strip: what is made of them fits an outer cache as well.
+STRIP_BYTES = 128 << 10
+#: Jobs that a call is cut into where its size allows; enough to keep many threads evenly busy.
+JOBS = 64
+#: Filter taps whose gradients are held in registers, and the most chunks of images that are summed apart.
+MOST_TAPS, MOST_CHUNKS = 12, 16
 
 
 def is_depthwise(geometry: Geometry) -> bool:
@@ -28,172 +31,239 @@ def is_depthwise(geometry: Geometry) -> bool:
     return geometry.group > 1 and geometry.group_channels == geometry.group_outputs == 1
 
 
+class Strips:
+    """How the rows of y are cut, and what of x each strip sees.
+
+    axes: for rows and columns, (pixels of x, pixels of y, pixels between two outputs, between two pixels of x,
+    padding before the first, taps, between two taps), all but the first two counted in padded pixels.
+    """
+
+    def __init__(self, geometry: Geometry, transposed: bool):
+        axes = []
+        for i in range(2):
+            x, y, taps = geometry.x_shape[2 + i], geometry.y_shape[2 + i], geometry.w_shape[2 + i]
+            stride, pad, dilation = (sizes[i] for sizes in (geometry.stride, geometry.pad, geometry.dilation))
+            if transposed:
+                axes.append((y, x, 1, stride, dilation * (taps - 1) - pad, taps, dilation))
+            else:
+                axes.append((x, y, stride, 1, pad, taps, dilation))
+        self.axes = tuple(axes)
+        (_, rows, stride, _, _, _, _), (width, y_width, _, _, _, _, _) = axes
+        lanes = simd.lanes_of(geometry.dtype)
+        line = self._padded(1, y_width) * lanes
+        fitting = STRIP_BYTES // (line * geometry.dtype.itemsize) // stride
+        self.rows = -(-rows // -(-rows // max(1, min(fitting, rows))))
+        padded_rows = self._padded(0, self.rows)
+        #: Elements of a strip's padded pixels, of those before padding, and of its part of y.
+        self.sizes = padded_rows * line, padded_rows * width * lanes, self.rows * y_width * lanes
+
+    def _padded(self, axis, outputs):
+        """Return how many padded pixels so many outputs see."""
+        _, _, stride, _, _, taps, dilation = self.axes[axis]
+        return (outputs - 1) * stride + dilation * (taps - 1) + 1
+
+
 class DepthwiseProduct:
     """y from x, or dx from dy if `transposed`; x and y stand for the input and the output of either below."""
 
     def __init__(self, geometry: Geometry, transposed: bool):
-        if transposed:
-            axes, taps = zip(*(transposed_axis(geometry, i) for i in range(2)), strict=True)
-            self.strides, sizes = geometry.stride, geometry.x_shape[2:]
-        else:
-            axes = source_axes(geometry)
-            self.strides, sizes = (1, 1), geometry.y_shape[2:]
-        layout = ImageLayout(1, *axes, in_place=False)
-        self.axes, self.pitch = layout.axes, layout.pitch
-        if not transposed:
-            taps = [[[(tap, 0) for tap in range(size)]] for size in geometry.w_shape[2:]]
-        offsets, indices, phases = [], [], []
-        for a, row_taps in enumerate(taps[0]):
-            for b, column_taps in enumerate(taps[1]):
-                shape = [max(0, -(-(sizes[i] - phase) // self.strides[i])) for i, phase in enumerate((a, b))]
-                phases.append((a, b, *shape, len(offsets), len(row_taps) * len(column_taps)))
-                for row_tap, row in row_taps:
-                    for column_tap, column in column_taps:
-                        index = row_tap * geometry.w_shape[3] + column_tap
-                        indices.append(index)
-                        offsets.append(row * self.pitch + column if transposed else layout.taps[index])
-        self.taps, self.indices = np.array(offsets, np.int64), np.array(indices, np.int64)
-        self.phases = np.array(phases, np.int64)
-        lanes = simd.lanes_of(geometry.dtype)
-        self.width = VECTORS * lanes
-        self.pixels = np.array([(v * lanes, lanes) for v in range(VECTORS)], np.int64)
-        # Sums are made for whole tiles, so both buffers go on for one beyond the last pixel.
-        self.image_size = layout.image_step + self.width
-        self.sums_size = max(rows * self.pitch for _, _, rows, _, _, _ in phases) + self.width
-        self.filter_size = geometry.taps
+        self.strips, self.transposed = Strips(geometry, transposed), transposed
+        self.window = (*geometry.w_shape[2:], geometry.dilation[1])
+        #: Chunks of images that share the preparation of filters; each is a job for each vector of channels.
+        self.chunks = min(geometry.images, -(-JOBS // -(-geometry.group // simd.lanes_of(geometry.dtype))))
 
     def run(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
         """Compute y from x; both are (n, channels, rows, columns)."""
-        images = thread_scratch("conv plane", self.image_size, x.dtype)
-        sums = thread_scratch("conv sums", self.filter_size + self.sums_size, x.dtype)
-        kernel = micro_kernel(x.dtype, 1, VECTORS, form="table")
-        filters = w.reshape(-1)
-        result = (filters, 0) if bias is None else (bias, BIAS)
-        tables = self.taps, self.indices, self.phases, self.pixels
-        sizes = self.pitch, self.width, self.filter_size
-        copier = mover(x.dtype), simd.lanes_of(x.dtype)
-        _sum_planes(
-            x, filters, result, y, self.axes, self.strides, tables, sizes, kernel, copier, images, sums
-        )
+        lanes, strips = simd.lanes_of(x.dtype), self.strips
+        padded, plain, sums = strips.sizes
+        places = np.array([padded, plain, sums, self.window[0] * self.window[1] * lanes]).cumsum()
+        own = thread_scratch("depthwise", int(places[-1]) + lanes, x.dtype)
+        flat = w.reshape(-1)
+        _sum_strips(
+            x, flat, flat[:0] if bias is None else bias, y, self.chunks, strips.axes, strips.rows,
+            self.transposed, window_kernel(x.dtype, *self.window, False),
+            (turner(x.dtype), mover(x.dtype), lanes), places, own,
+        )  # fmt: skip
 
 
 class DepthwiseFilterGradient:
     """dw and db from x and dy."""
 
     def __init__(self, geometry: Geometry):
-        layout = ImageLayout(1, *source_axes(geometry), in_place=False)
-        self.axes, self.pitch, self.taps, self.size = (
-            layout.axes,
-            layout.pitch,
-            layout.taps,
-            layout.image_step,
-        )
-        self.panels = Panels.cut_at_most(geometry.taps, MOST_TAPS)
+        self.strips = Strips(geometry, transposed=False)
+        rows, columns = geometry.w_shape[2:]
+        #: Rows of taps that are summed at a time.
+        fitting = (k for k in range(1, rows + 1) if rows % k == 0 and k * columns <= MOST_TAPS)
+        self.tap_rows = max(fitting, default=1)
+        self.window = self.tap_rows, columns, geometry.dilation[1]
+        lanes = simd.lanes_of(geometry.dtype)
+        self.chunks = min(geometry.images, MOST_CHUNKS)
+        self.partial = self.chunks * -(-geometry.group // lanes) * lanes * geometry.taps
 
     def run(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
-        images = thread_scratch("conv plane", self.size, x.dtype)
-        tall = short = micro_kernel(x.dtype, 1, self.panels.tall, form="dots")
-        if self.panels.tall_count < self.panels.count:
-            short = micro_kernel(x.dtype, 1, self.panels.tall - 1, form="dots")
-        panels = self.panels.count, self.panels.tall, self.panels.tall_count, tall, short
-        flat = dw.reshape(-1)
-        copier = mover(x.dtype), simd.lanes_of(x.dtype)
-        gradients = flat, flat[:0] if db is None else db
-        _filter_gradients(x, dy, *gradients, self.axes, self.taps, self.pitch, panels, copier, images)
+        strips = self.strips
+        own = thread_scratch("depthwise", sum(strips.sizes), x.dtype)
+        partial = scratch("depthwise partial", self.partial, x.dtype)
+        _filter_gradients(
+            x, dy, dw.reshape(dw.shape[0], -1), self.chunks, strips.axes, strips.rows,
+            self.tap_rows, window_kernel(x.dtype, *self.window, True),
+            (turner(x.dtype), mover(x.dtype), simd.lanes_of(x.dtype)), np.array(strips.sizes).cumsum(), own,
+            partial,
+        )  # fmt: skip
+        if db is not None:
+            add_bias_gradient(dy, db)
 
 
 @parallel_kernel
-def _sum_planes(x, w, result, y, axes, strides, tables, sizes, kernel, copier, images, sums):
-    """Convolve plane by plane.
+def _sum_strips(x, w, bias, y, chunks, axes, strip_rows, transposed, address, copiers, places, own):
+    """Convolve strip by strip, `chunks` chunks of images apart.
 
-    axes: `ImageLayout.axes`. tables: the taps' offsets and their indices in a filter, phase by phase of y;
-    the phases, (first row, first column, rows, columns, first tap, taps) each; `PixelTable.entries` of a tile.
-    sizes: (pixels between two rows of the padded plane, pixels of a tile, taps of a filter).
+    axes: `Strips.axes`. strip_rows: rows of y in a strip. copiers: (kernel of `turn`, kernel of
+    `move`, lanes). places, own: where the pixels before padding, the sums, the filters and the bias begin in a
+    thread's `thread_scratch`, the padded pixels lying at its start.
     """
-    taps, indices, phases, pixels = tables
-    pitch, width, filter_size = sizes
-    bias, flags = result
-    row_axis, column_axis, row_phases, column_phases = axes
-    channels, plane = x.shape[1], x.shape[2] * x.shape[3]
-    y_plane, y_width = y.shape[2] * y.shape[3], y.shape[3]
-    flat = y.reshape(-1)
-    for job in numba.prange(x.shape[0] * channels):
-        channel = job % channels
-        image, filters = numba.get_thread_id() * images[1], numba.get_thread_id() * sums[1]
-        first_sum = filters + filter_size
-        source = job * plane
-        copy_plane(x, source, row_axis, column_axis, row_phases, column_phases, copier, images[0], image)
-        for phase in range(phases.shape[0]):
-            top, left, rows, columns, first_tap, count = phases[phase]
-            for k in range(count):
-                sums[0][filters + k] = w[channel * filter_size + indices[first_tap + k]]
-            for pixel in range(0, (rows - 1) * pitch + columns, width):
-                seen = simd.at(images[0], image + pixel)
-                multiply_tile(
-                    kernel,
-                    (
-                        count,
-                        simd.at(sums[0], filters),
-                        1,
-                        seen,
-                        simd.at(taps, first_tap),
-                        simd.at(pixels, 0),
-                        0,
-                    ),
-                    (
-                        simd.at(sums[0], first_sum + pixel),
-                        0,
-                        simd.at(bias, channel),
-                        x.dtype.type(1),
-                        width,
-                        flags,
-                    ),
-                )
-            target, row_step = job * y_plane + top * y_width + left, strides[0] * y_width
-            if strides[1] == 1:
-                mover, lanes = copier
-                move_block(mover, lanes, sums[0], first_sum, pitch, y, target, row_step, rows, columns)
-            else:
-                for i in range(rows):
-                    here, there = target + i * row_step, first_sum + i * pitch
-                    for j in range(np.uint64(columns)):
-                        flat[np.uint64(here) + j * np.uint64(strides[1])] = sums[0][np.uint64(there) + j]
+    turner, _, lanes = copiers
+    channels, y_rows, y_width = y.shape[1:]
+    row_axis, column_axis = axes
+    _, _, stride, _, _, tap_rows, dilation = row_axis
+    _, _, column_stride, _, _, column_taps, column_dilation = column_axis
+    taps = tap_rows * column_taps
+    line = ((y_width - 1) * column_stride + column_dilation * (column_taps - 1) + 1) * lanes
+    blocks = (channels + lanes - 1) // lanes
+    for job in numba.prange(chunks * blocks):
+        chunk, channel = job // blocks, job % blocks * lanes
+        used = min(lanes, channels - channel)
+        memory, padded = own[0], numba.get_thread_id() * own[1]
+        plain, sums, filters, biases = (
+            padded + places[0], padded + places[1], padded + places[2], padded + places[3],
+        )  # fmt: skip
+        for m in range(lanes):
+            known = min(channel + m, channels - 1)
+            memory[biases + m] = bias[known] if bias.size > 0 else 0
+            for tap in range(taps):
+                seen = taps - 1 - tap if transposed else tap
+                memory[filters + tap * lanes + m] = w[known * taps + seen]
+        first, last = chunk * x.shape[0] // chunks, (chunk + 1) * x.shape[0] // chunks
+        for row in range(0, y_rows, strip_rows):
+            rows = min(strip_rows, y_rows - row)
+            for n in range(first, last):
+                _pad_strip(
+                    x, n, channel, row, rows, row_axis, column_axis, line, n == first, copiers, memory, plain,
+                    padded,
+                )  # fmt: skip
+                sum_taps(
+                    address,
+                    (rows, y_width, simd.at(memory, padded), stride * line, column_stride * lanes,
+                     dilation * line, simd.at(memory, filters), simd.at(memory, biases)),
+                    (simd.at(memory, sums),),
+                )  # fmt: skip
+                target = ((n * channels + channel) * y_rows + row) * y_width
+                count = min(lanes, rows * y_width)
+                for pixel in range(0, rows * y_width, lanes):
+                    # As in `_turn_in`, the last vectors overlap.
+                    pixel = min(pixel, rows * y_width - count)
+                    turn(
+                        turner,
+                        (simd.at(memory, sums + pixel * lanes), lanes, count, used),
+                        (simd.at(y, target + pixel), y_rows * y_width, count),
+                    )
+
+
+@kernel
+def _pad_strip(x, n, channel, row, rows, row_axis, column_axis, line, fresh, copiers, memory, plain, padded):
+    """Turn what `rows` rows of outputs from `row` on see of x to [row][column][channel], with zeros around and
+    between, which are there already unless the strip is `fresh`; a row takes `line` elements.
+    """
+    turner, mover, lanes = copiers
+    channels, height, width = x.shape[1:]
+    _, _, stride, step, pad, taps, dilation = row_axis
+    _, _, _, column_step, column_pad, _, _ = column_axis
+    top, count = row * stride - pad, (rows - 1) * stride + dilation * (taps - 1) + 1
+    # The rows and columns of x that lie in the strip: pixel i is padded pixel i * step + pad.
+    first, last = max(0, (top + step - 1) // step), min(height, (top + count + step - 1) // step)
+    left = max(0, (column_step - 1 - column_pad) // column_step)
+    right = min(width, (line // lanes - column_pad + column_step - 1) // column_step)
+    if first < last:
+        source = ((n * channels + channel) * height + first) * width
+        used = min(lanes, channels - channel)
+        _turn_in(turner, lanes, x, source, height * width, used, (last - first) * width, memory, plain)
+    before, after = (left * column_step + column_pad) * lanes, ((right - 1) * column_step + column_pad + 1) * lanes
+    for i in range(count):
+        start, inside = padded + i * line, (top + i) % step == 0
+        source = (top + i) // step
+        inside = inside and first <= source < last and left < right
+        if fresh and inside and column_step == 1:
+            _clear(memory, start, start + before)
+            _clear(memory, start + after, start + line)
+        elif fresh:
+            _clear(memory, start, start + line)
+        if inside:
+            move(
+                mover,
+                (simd.at(memory, plain + ((source - first) * width + left) * lanes), lanes, right - left, lanes),
+                (simd.at(memory, start + before), column_step * lanes, lanes),
+            )
+
+
+@kernel
+def _turn_in(turner, lanes, x, source, plane, channels, pixels, memory, place):
+    """Turn `pixels` pixels of some channels to [pixel][channel]; the last vectors overlap rather than end early,
+    which would need masks.
+    """
+    whole = pixels // lanes * lanes if pixels > lanes else pixels
+    turn(turner, (simd.at(x, source), plane, channels, whole), (simd.at(memory, place), lanes, lanes))
+    if whole < pixels:
+        last = pixels - lanes
+        target = simd.at(memory, place + last * lanes)
+        turn(turner, (simd.at(x, source + last), plane, channels, lanes), (target, lanes, lanes))
+
+
+@kernel
+def _clear(memory, start, end):
+    # Unsigned indices: numba looks for negative ones otherwise, and nothing becomes a vector.
+    for i in range(np.uint64(start), np.uint64(end)):
+        memory[i] = 0
 
 
 @parallel_kernel
-def _filter_gradients(x, dy, dw, db, axes, taps, pitch, panels, copier, images):
-    """Sum channel by channel over all images; db may be empty."""
-    channels, rows, columns = dy.shape[1:]
-    row_axis, column_axis, row_phases, column_phases = axes
-    for channel in numba.prange(channels):
-        image = numba.get_thread_id() * images[1]
-        total = dy.dtype.type(0)
-        for n in range(x.shape[0]):
-            source = (n * channels + channel) * x.shape[2] * x.shape[3]
-            copy_plane(x, source, row_axis, column_axis, row_phases, column_phases, copier, images[0], image)
-            plane = (n * channels + channel) * rows * columns
-            for panel in range(panels[0]):
-                tap = panel_start(panels, panel)
-                c = simd.at(dw, channel * taps.size + tap)
-                multiply_tile(
-                    panel_kernel(panels, panel),
-                    (
-                        rows,
-                        columns,
-                        simd.at(dy, plane),
-                        0,
-                        columns,
-                        simd.at(images[0], image),
-                        simd.at(taps, tap),
-                        pitch,
-                    ),
-                    (c, 0, c, dy.dtype.type(1), panel_height(panels, panel), ADD),
-                )
-            if db.size > 0:
-                part = dy.dtype.type(0)
-                for i in range(rows):
-                    for j in range(columns):
-                        part += dy[n, channel, i, j]
-                total += part
-        if db.size > 0:
-            db[channel] += total
+def _filter_gradients(x, dy, dw, chunks, axes, strip_rows, tap_rows, address, copiers, places, own, partial):
+    """Sum over the images of each chunk into partial, [chunk][block of channels][tap][channel], then add the
+    chunks to dw (channel, tap) in order; the other arguments are those of `_sum_strips`.
+    """
+    turner, _, lanes = copiers
+    channels, y_rows, y_width = dy.shape[1:]
+    row_axis, column_axis = axes
+    _, _, stride, _, _, filter_rows, dilation = row_axis
+    _, _, column_stride, _, _, column_taps, column_dilation = column_axis
+    taps = filter_rows * column_taps
+    line = ((y_width - 1) * column_stride + column_dilation * (column_taps - 1) + 1) * lanes
+    blocks = (channels + lanes - 1) // lanes
+    for job in numba.prange(chunks * blocks):
+        chunk, channel = job // blocks, job % blocks * lanes
+        memory, padded = own[0], numba.get_thread_id() * own[1]
+        plain, gradients, sums = padded + places[0], padded + places[1], job * taps * lanes
+        _clear(partial, sums, sums + taps * lanes)
+        first, last = chunk * x.shape[0] // chunks, (chunk + 1) * x.shape[0] // chunks
+        for row in range(0, y_rows, strip_rows):
+            rows = min(strip_rows, y_rows - row)
+            for n in range(first, last):
+                _pad_strip(
+                    x, n, channel, row, rows, row_axis, column_axis, line, n == first, copiers, memory, plain,
+                    padded,
+                )  # fmt: skip
+                source = ((n * channels + channel) * y_rows + row) * y_width
+                used = min(lanes, channels - channel)
+                _turn_in(turner, lanes, dy, source, y_rows * y_width, used, rows * y_width, memory, gradients)
+                for a in range(0, filter_rows, tap_rows):
+                    sum_pixels(
+                        address,
+                        (rows, y_width, simd.at(memory, padded + a * dilation * line), stride * line,
+                         column_stride * lanes, dilation * line, simd.at(memory, gradients)),
+                        (simd.at(partial, sums + a * column_taps * lanes),),
+                    )  # fmt: skip
+    for block in numba.prange(blocks):
+        for chunk in range(chunks):
+            sums = (chunk * blocks + block) * taps * lanes
+            for m in range(min(lanes, channels - block * lanes)):
+                for tap in range(taps):
+                    dw[block * lanes + m, tap] += partial[sums + tap * lanes + m]

@@ -58,12 +58,12 @@ class ImageLayout:
     channel. channel_step, image_step: elements between two of them. axes: what `copy_plane` wants to know.
     """
 
-    def __init__(self, channels: int, rows: Axis, columns: Axis, in_place: bool = True):
+    def __init__(self, channels: int, rows: Axis, columns: Axis):
         self.channels, self.rows, self.columns = channels, rows, columns
         plain = all(
             axis.stride == 1 and axis.pad == 0 and axis.length <= axis.size for axis in (rows, columns)
         )
-        self.in_place = in_place and plain and simd.masked_loads()
+        self.in_place = plain and simd.masked_loads()
         height, self.pitch = (rows.size, columns.size) if self.in_place else (rows.length, columns.length)
         plane = height * self.pitch
         self.channel_step = plane if self.in_place else len(rows.phases) * len(columns.phases) * plane
