@@ -56,6 +56,7 @@ class Layer:
     equal_bottoms_tops = False
     auto_tops = False  # missing tops are made, as "(automatic)"
     is_loss = False  # the first top has the loss weight 1 unless the prototxt says otherwise
+    reads: tuple[str, ...] | None = None  # the messages of settings that the type reads; None: that of its own name
     reshape_every_forward = False  # the shape of a top depends on more than the shapes of the bottoms
     waited_seconds = 0.0  # how long forward has waited for data that were not ready
 
@@ -72,6 +73,11 @@ class Layer:
     def type(self) -> str:
         """The type as prototxts spell it."""
         return type(self).__name__.removesuffix("Layer")
+
+    def settings(self) -> tuple[str, ...]:
+        """Return the names of the messages in the prototxt that this type reads."""
+        own = type(self).__module__.rpartition(".")[2]
+        return (f"{own}_param",) if self.reads is None else self.reads
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read the parameters and make the blobs of learnable ones."""

@@ -32,7 +32,7 @@ class AccuracyLayer(Layer):
     def reshape(self, bottom, top):
         check_le(
             self.top_k,
-            bottom[0].count // max(1, bottom[1].count),
+            bottom[0].count // bottom[1].count if bottom[1].count else self.top_k,
             "top_k_ <= bottom[0]->count() / bottom[1]->count()",
             f"top_k must be less than or equal to the number of classes. (layer '{self.name}')",
         )

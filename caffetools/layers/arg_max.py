@@ -16,6 +16,7 @@ from caffetools.layer import Layer
 
 
 class ArgMaxLayer(Layer):
+    reads = ("argmax_param",)
     exact_bottoms = 1
     exact_tops = 1
 

@@ -36,6 +36,7 @@ _UINT8 = np.dtype(np.uint8)
 
 
 class DataLayer(Layer):
+    reads = ("data_param", "transform_param")
     exact_bottoms = 0
     min_tops = 1
     max_tops = 2

@@ -15,6 +15,8 @@ from caffetools.layers.convolution import ConvolutionLayer
 
 
 class DeconvolutionLayer(ConvolutionLayer):
+    reads = ("convolution_param",)
+
     def weight_shape(self):
         return (self.channels, self.outputs // self.group, *self.window.kernel)
 

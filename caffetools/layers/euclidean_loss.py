@@ -23,7 +23,7 @@ class EuclideanLossLayer(LossLayer):
             "bottom[0]->count(1) == bottom[1]->count(1)",
             f"Inputs must have the same dimension. (layer '{self.name}')",
         )
-        self.rows = bottom[0].shape[0] if bottom[0].shape else 1
+        self.rows = max(1, bottom[0].shape[0]) if bottom[0].shape else 1  # no rows: a loss of 0
         self.difference = np.empty(bottom[0].count, self.dtype)
 
     def allow_force_backward(self, bottom_index):
@@ -31,7 +31,8 @@ class EuclideanLossLayer(LossLayer):
 
     def forward(self, bottom, top):
         total = subtract(bottom[0].flat_data, bottom[1].flat_data, self.difference)
-        top[0].flat_data[0] = total / (2 * self.rows)
+        with np.errstate(over="ignore"):  # too large for the blob's type: inf, which stops training with a message
+            top[0].flat_data[0] = total / (2 * self.rows)
 
     def backward(self, top, propagate_down, bottom):
         weight = top[0].flat_diff[0] / self.dtype.type(self.rows)

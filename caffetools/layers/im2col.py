@@ -17,6 +17,7 @@ from caffetools.parts.spatial import read_window
 
 
 class Im2colLayer(Layer):
+    reads = ("convolution_param",)
     exact_bottoms = 1
     exact_tops = 1
 

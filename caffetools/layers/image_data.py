@@ -38,6 +38,8 @@ class Line(NamedTuple):
 
 
 class ImageDataLayer(PictureDataLayer):
+    reads = ("image_data_param", "transform_param")
+
     def setup(self, bottom, top):
         param, context = self.param.image_data_param, self.context
         check(

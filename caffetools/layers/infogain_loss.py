@@ -25,6 +25,7 @@ from caffetools.proto import caffe_pb2
 
 
 class InfogainLossLayer(LossLayer):
+    reads = ("infogain_loss_param", "loss_param")
     exact_bottoms = None
     min_bottoms = 2
     max_bottoms = 3

@@ -16,6 +16,7 @@ from caffetools.parts.recurrent import RecurrentLayer
 
 
 class LSTMLayer(RecurrentLayer):
+    reads = ("recurrent_param",)
     gates = 4
     state_names = ("h", "c")
     step_name = "unit"

@@ -23,6 +23,7 @@ from caffetools.samples.transform import Transformer
 
 
 class MemoryDataLayer(Layer):
+    reads = ("memory_data_param", "transform_param")
     exact_bottoms = 0
     exact_tops = 2
 

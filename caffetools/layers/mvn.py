@@ -3,6 +3,8 @@
     y = (x - mean) / (std + eps),   std^2 = mean((x - mean)^2)
     dx = (dy - mean(dy) - y mean(dy y)) / (std + eps)
 
+dx is the original's: eps counts in the divisor only, so that it is the derivative where eps is small beside std.
+
 Without `normalize_variance` y = x - mean and dx = dy - mean(dy). May work in place.
 """
 

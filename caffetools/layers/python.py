@@ -34,6 +34,7 @@ METHODS = ("setup", "reshape", "forward")
 class UserLayer(Layer):
     """Runs an object of `user_class`, and shows it the blobs as `caffetools.parts.views` does."""
 
+    reads = ("python_param",)
     reshape_every_forward = True
     user_class: type
 

@@ -16,6 +16,7 @@ from caffetools.parts.recurrent import RecurrentLayer
 
 
 class RNNLayer(RecurrentLayer):
+    reads = ("recurrent_param",)
     gates = 1
     state_names = ("h",)
     step_name = "h_neuron"

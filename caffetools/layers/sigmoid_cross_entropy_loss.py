@@ -21,6 +21,8 @@ from caffetools.parts.loss import normalization
 
 
 class SigmoidCrossEntropyLossLayer(LossLayer):
+    reads = ("loss_param",)
+
     def setup(self, bottom, top):
         param = self.param.loss_param
         self.normalization = normalization(param, default=param.BATCH_SIZE)

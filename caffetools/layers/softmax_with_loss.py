@@ -24,6 +24,7 @@ from caffetools.proto import caffe_pb2
 
 
 class SoftmaxWithLossLayer(LossLayer):
+    reads = ("softmax_param", "loss_param")
     exact_tops = None
     min_tops = 1
     max_tops = 2

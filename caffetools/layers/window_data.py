@@ -32,6 +32,8 @@ _WINDOW, _MIRROR = 0, 1
 
 
 class WindowDataLayer(PictureDataLayer):
+    reads = ("window_data_param", "transform_param")
+
     def setup(self, bottom, top):
         param, transform_param = self.param.window_data_param, self.param.transform_param
         if param.crop_mode not in CROP_MODES:

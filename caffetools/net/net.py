@@ -9,12 +9,14 @@ net.backward()
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 
 from caffetools import graph, upgrade
 from caffetools.blob import Blob
+from caffetools.engine.cpu.one_thread import SMALL, OneThread
 from caffetools.formats import prototxt
 from caffetools.glog import error, info
 from caffetools.layer import Context, Layer
@@ -94,6 +96,7 @@ class Net:
             for ids in wiring.top_ids
         ]
         self._shapes: list[list[tuple]] = [[] for _ in self.layers]
+        self._threads = [self._threads_for(i) for i in range(len(self.layers))]
         self.before_forward: list[Callable[[int], None]] = []
         self.after_forward: list[Callable[[int], None]] = []
         self.before_backward: list[Callable[[int], None]] = []
@@ -130,7 +133,9 @@ class Net:
         if layer.reshape_every_forward or self._shapes_of(i) != self._shapes[i]:
             layer.reshape(bottom, top)
             self._shapes[i] = self._shapes_of(i)
-        layer.forward(bottom, top)
+            self._threads[i] = self._threads_for(i)
+        with self._threads[i]():
+            layer.forward(bottom, top)
         if self.debug_info:
             self._report_forward(i)
         return sum(_weighted(blob) for blob, _ in self._losses[i])
@@ -138,12 +143,18 @@ class Net:
     def _shapes_of(self, i):
         return [blob.shape for blobs in (self.bottoms[i], self.tops[i]) for blob in blobs]
 
+    def _threads_for(self, i):
+        """Return the context that a layer runs in: one thread for few elements, else all of them."""
+        blobs = (*self.bottoms[i], *self.tops[i], *self.layers[i].blobs)
+        return OneThread if sum(blob.count for blob in blobs) < SMALL else nullcontext
+
     def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run the layers from `start` (the last by default) down to `end` backward, where a gradient is needed."""
         for i in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
             _call(self.before_backward, i)
             if self.layer_needs_backward[i]:
-                self.layers[i].backward(self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
+                with self._threads[i]():
+                    self.layers[i].backward(self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
                 if self.debug_info:
                     self._report_backward(i)
             _call(self.after_backward, i)

@@ -5,12 +5,14 @@ The order of the steps and the words of the log are the original's; readers of i
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from caffetools.blob import Blob
-from caffetools.glog import check, check_eq, check_le, fatal, info
+from caffetools.glog import FatalError, check, check_eq, check_le, fatal, info
 from caffetools.layer import Layer
 from caffetools.layers import create_layer
+from caffetools.net.unread import warn_of_unread_settings
 from caffetools.proto import caffe_pb2
 
 AUTOMATIC = "(automatic)"
@@ -98,8 +100,10 @@ class _Builder:
                 "layer_param.propagate_down_size() == layer_param.bottom_size()",
                 f"propagate_down param must be specified either 0 or bottom_size times (layer '{layer_param.name}')",
             )
-        layer = create_layer(layer_param, self.context)
+        with _naming(layer_param.name):
+            layer = create_layer(layer_param, self.context)
         wiring.layers.append(layer)
+        warn_of_unread_settings(layer)
         info(f"Creating Layer {layer_param.name}")
         bottom_ids, top_ids, bottom_needs = [], [], []
         wiring.bottom_ids.append(bottom_ids)
@@ -164,9 +168,10 @@ class _Builder:
         bottom = [wiring.blobs[i] for i in bottom_ids]
         top = [wiring.blobs[i] for i in top_ids]
         weights = _loss_weights(layer, len(top))
-        layer.check_blob_counts(bottom, top)
-        layer.setup(bottom, top)
-        layer.reshape(bottom, top)
+        with _naming(layer.name):
+            layer.check_blob_counts(bottom, top)
+            layer.setup(bottom, top)
+            layer.reshape(bottom, top)
         info(f"Setting up {layer.name}")
         for blob_id, blob, weight in zip(top_ids, top, weights, strict=True):
             if weight:
@@ -293,6 +298,17 @@ class _Builder:
                 blob = wiring.layers[use.layer].blobs[use.index]
                 blob.share_data(wiring.layers[owner.layer].blobs[owner.index])
                 blob.share_diff(wiring.layers[owner.layer].blobs[owner.index])
+
+
+@contextmanager
+def _naming(name):
+    """Make sure that an error of the body names the layer it is about."""
+    try:
+        yield
+    except FatalError as error:
+        if f"'{name}'" not in str(error):
+            error.args = (f"{error} (layer '{name}')",)
+        raise
 
 
 def _loss_weights(layer, tops):

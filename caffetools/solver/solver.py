@@ -49,6 +49,7 @@ class Solver:
         self.requested = requested
         info(f"Initializing solver from parameters: \n{prototxt.dumps(param).rstrip()}")
         self.rule = _rule(param)
+        check_ge(param.iter_size, 1, "param_.iter_size() >= 1", "iter_size counts the batches of a step.")
         check_ge(param.average_loss, 1, "param_.average_loss() >= 1", "average_loss should be non-negative.")
         if param.snapshot or (param.snapshot_after_train and param.snapshot_prefix):
             # The original tried only where `snapshot` is set, and lost a finished run where the last one failed.

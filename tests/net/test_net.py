@@ -286,3 +286,42 @@ def test_memory(make_net):
     net = make_net(DATA + TARGET + ip("a", "x") + loss("a"))
     assert net.memory_used == 12 + 6 + 6 + 1
     assert net.memory() == {"data": 100, "diffs": 24, "parameters": 2 * 4 * (16 + 16)}
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ('type: "Concat" bottom: "x" top: "y" concat_param { axis: 4 }', "axis 4 out of range"),
+        (
+            'type: "InnerProduct" bottom: "x" top: "y" '
+            'inner_product_param { num_output: 2 weight_filler { type: "xaviar" } }',
+            "Unknown filler name: xaviar",
+        ),
+        ('type: "NoSuchLayer" bottom: "x" top: "y"', "Unknown layer type: NoSuchLayer"),
+    ],
+)
+def test_errors_name_the_layer(make_net, layer, words):
+    with pytest.raises(FatalError, match=rf"{words}.*\(layer 'culprit'\)"):
+        make_net(DATA + f'layer {{ name: "culprit" {layer} }}')
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (
+            'type: "EuclideanLoss" bottom: "x" bottom: "x" top: "y" loss_param { normalization: FULL }',
+            "loss_param has no effect on layer 'l': EuclideanLoss does not read it",
+        ),
+        (
+            'type: "ReLU" bottom: "x" top: "y" pooling_param { kernel_size: 2 }',
+            "pooling_param has no effect on layer 'l': ReLU does not read it",
+        ),
+        ('type: "ReLU" bottom: "x" top: "y" relu_param { negative_slope: 0.1 }', None),
+        ('type: "Deconvolution" bottom: "x4" top: "y" convolution_param { num_output: 1 kernel_size: 1 }', None),
+    ],
+)
+def test_settings_that_nobody_reads(make_net, capfd, layer, words):
+    picture = 'layer { name: "x4" type: "Input" top: "x4" input_param { shape { dim: 1 dim: 1 dim: 2 dim: 2 } } }'
+    make_net(DATA + picture + f'layer {{ name: "l" {layer} }}')
+    log = capfd.readouterr().err
+    assert (f"] {words}\n" in log) if words else ("has no effect" not in log)

@@ -42,7 +42,8 @@ IMAGE_COST, RESULT_COST, FILTER_COST = 800, 500, 300
 def is_winograd(geometry: Geometry) -> bool:
     """Say whether a convolution can be done this way. float64 is for those who check, and stays plain."""
     return (
-        geometry.dtype == np.float32
+        geometry.images > 0  # a filter may have left none
+        and geometry.dtype == np.float32
         and geometry.w_shape[2:] == (TAPS, TAPS)
         and geometry.stride == geometry.dilation == (1, 1)
         and max(geometry.pad) < TAPS

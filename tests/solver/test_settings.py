@@ -1,4 +1,4 @@
-"""Whether snapshots can be written is known before the first iteration, and killed ones leave nothing for ever."""
+"""What a solver refuses before the first iteration, and what it tidies up: prefixes of snapshots, sizes of steps."""
 
 from __future__ import annotations
 
@@ -53,3 +53,8 @@ def test_old_temporary_files_go(tmp_path):
         os.utime(path, (time.time() - age,) * 2)
     make_solver(f'snapshot: 5 snapshot_prefix: "{tmp_path}/s"')
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(list(names)[1:])
+
+
+def test_a_step_has_batches():
+    with pytest.raises(FatalError, match=r"iter_size counts the batches of a step\."):
+        make_solver("iter_size: 0 snapshot_after_train: false")
