@@ -33,8 +33,9 @@ test-all: .venv/installed-test ## run all tests
 warm: .venv/installed ## compile the kernels ahead
 	$(BIN)/caffe warm
 
-bench: .venv/installed-bench ## measure a training step of LeNet against PyTorch
+bench: .venv/installed-bench ## measure LeNet and other nets against PyTorch
 	$(BIN)/python scripts/bench/bench_lenet.py
+	$(BIN)/python -m scripts.bench.bench_nets
 
 lint: .venv/installed-test ## check the style
 	$(BIN)/ruff check .
