@@ -24,6 +24,7 @@ from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
 from caffetools.engine.cpu.conv_weights import FilterGradient
 from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
 from caffetools.engine.cpu.conv_winograd_weights import WinogradFilterGradient
+from caffetools.engine.cpu.finish import Finish
 
 #: Images are no good as lanes for planes of more pixels, which fill vectors well with neighbours, and for
 #: filters of more bytes, which every pixel would fetch from an outer cache.
@@ -47,9 +48,16 @@ class ConvPlan:
         self.geometry = Geometry(x_shape, w_shape, stride, pad, dilation, group, dtype)
         self.y_shape = self.geometry.y_shape
 
-    def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
-        """Compute y from x; bias: (m,) or None."""
-        self._forward.run(x, w, bias, y)
+    def forward(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        bias: np.ndarray | None,
+        y: np.ndarray,
+        finish: Finish | None = None,
+    ) -> None:
+        """Compute y from x; bias: (m,) or None. finish: what follows the convolution before y is stored."""
+        self._forward.run(x, w, bias, y, finish)
 
     def backward_data(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
         """Compute dx from dy; dx is overwritten."""

@@ -14,6 +14,7 @@ from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_weights import add_bias_gradient
 from caffetools.engine.cpu.depthwise import sum_pixels, sum_taps, window_kernel
+from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.turn import move, mover, turn, turner
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
@@ -72,7 +73,14 @@ class DepthwiseProduct:
         #: Chunks of images that share the preparation of filters; each is a job for each vector of channels.
         self.chunks = min(geometry.images, -(-JOBS // -(-geometry.group // simd.lanes_of(geometry.dtype))))
 
-    def run(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+    def run(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        bias: np.ndarray | None,
+        y: np.ndarray,
+        finish: Finish | None = None,
+    ) -> None:
         """Compute y from x; both are (n, channels, rows, columns)."""
         lanes, strips = simd.lanes_of(x.dtype), self.strips
         padded, plain, sums = strips.sizes
@@ -82,7 +90,7 @@ class DepthwiseProduct:
         _sum_strips(
             x, flat, flat[:0] if bias is None else bias, y, self.chunks, strips.axes, strips.rows,
             self.transposed, window_kernel(x.dtype, *self.window, False),
-            (turner(x.dtype), mover(x.dtype), lanes), places, own,
+            (turner(x.dtype), mover(x.dtype), lanes), places, own, arguments_of(finish, x.dtype),
         )  # fmt: skip
 
 
@@ -115,7 +123,9 @@ class DepthwiseFilterGradient:
 
 
 @parallel_kernel
-def _sum_strips(x, w, bias, y, chunks, axes, strip_rows, transposed, address, copiers, places, own):
+def _sum_strips(
+    x, w, bias, y, chunks, axes, strip_rows, transposed, address, copiers, places, own, finish
+):
     """Convolve strip by strip, `chunks` chunks of images apart.
 
     axes: `Strips.axes`. strip_rows: rows of y in a strip. copiers: (kernel of `turn`, kernel of
@@ -167,6 +177,7 @@ def _sum_strips(x, w, bias, y, chunks, axes, strip_rows, transposed, address, co
                         (simd.at(memory, sums + pixel * lanes), lanes, count, used),
                         (simd.at(y, target + pixel), y_rows * y_width, count),
                     )
+                finish_rows(finish, channel, y, target, y_rows * y_width, used, rows * y_width)
 
 
 @kernel

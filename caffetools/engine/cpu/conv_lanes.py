@@ -13,6 +13,7 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
+from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import BIAS, multiply_tile
@@ -70,7 +71,14 @@ class LanesProduct:
         products = self.groups * len(self.pixel_steps) * self.depth * self.rows
         return LINK_COST * products * self.padded / self.images + TURN_COST * self.turned
 
-    def run(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+    def run(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        bias: np.ndarray | None,
+        y: np.ndarray,
+        finish: Finish | None = None,
+    ) -> None:
         """Compute y (n, channels, ...) from x (n, channels, ...)."""
         vectors = 2 if self.padded > self.lanes else 1
         panels = Panels.cut(self.rows).with_kernels(self.dtype, vectors, form="blocks")
@@ -85,11 +93,12 @@ class LanesProduct:
         links = self.starts, self.filter_steps, self.pixel_steps
         result = (filters, 0) if bias is None else (bias, BIAS)
         batch = self.lanes, self.padded, vectors * self.lanes
+        finishing = arguments_of(finish, self.dtype)
         for first in range(0, x.shape[0], self.images):
             part = first, min(self.images, x.shape[0] - first)
             _turn_in(turning, x, part, self.x_plane, batch, turned_x)
             _multiply(filters, turned_x, links, self.groups, sizes, batch, panels, result, turned_y)
-            _turn_out(turning, turned_y, part, self.y_plane, batch, y)
+            _turn_out(turning, turned_y, part, self.y_plane, batch, y, finishing)
 
 
 @parallel_kernel
@@ -126,8 +135,8 @@ def _turn_in(turner, x, part, plane, batch, turned):
 
 
 @parallel_kernel
-def _turn_out(turner, turned, part, plane, batch, y):
-    """Copy [pixel][channel][image] back to images."""
+def _turn_out(turner, turned, part, plane, batch, y, finish):
+    """Copy [pixel][channel][image] back to images, and finish them."""
     channels = y.shape[1]
     first, count = part
     lanes, padded, _ = batch
@@ -138,6 +147,8 @@ def _turn_out(turner, turned, part, plane, batch, y):
             source = simd.at(turned, (pixel * channels + channel) * padded)
             target = simd.at(y, (first * channels + channel) * plane + pixel)
             turn(turner, (source, channels * padded, width, count), (target, channels * plane, width))
+        for n in range(first, first + count):
+            finish_rows(finish, 0, y, n * channels * plane + pixel, plane, channels, width)
 
 
 @parallel_kernel

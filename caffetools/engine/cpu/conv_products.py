@@ -13,6 +13,7 @@ import numpy as np
 from caffetools.engine.cpu import conv_tiles, simd
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_image import Axis, ImageLayout, PixelTable
+from caffetools.engine.cpu.finish import Finish, arguments_of
 from caffetools.engine.cpu.panels import Panels
 from caffetools.engine.cpu.tiles import BIAS, LONGEST_SPAN
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
@@ -37,13 +38,20 @@ class ForwardProduct:
         )  # fmt: skip
         self.cost = self.product.cost
 
-    def run(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+    def run(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        bias: np.ndarray | None,
+        y: np.ndarray,
+        finish: Finish | None = None,
+    ) -> None:
         product = self.product
         product.pack(w)
         flat = y.reshape(-1)
         for first, count, image, place in image_groups(x, self.layout):
             start = first * product.channels * product.plane
-            product.run(image, place, count, bias, flat, start, product.plane)
+            product.run(image, place, count, bias, flat, start, product.plane, finish)
 
 
 class BackwardProduct:
@@ -195,7 +203,17 @@ class TapProduct:
             w.reshape(-1), self.row_step, self.depth_offsets, self.rows, self.groups, self.panels, self.packed
         )
 
-    def run(self, image, image_place: int, count: int, bias, y, y_place: int, channel_step: int) -> None:
+    def run(
+        self,
+        image,
+        image_place: int,
+        count: int,
+        bias,
+        y,
+        y_place: int,
+        channel_step: int,
+        finish: Finish | None = None,
+    ) -> None:
         """Convolve `count` images.
 
         y_place, channel_step: where the first plane begins in the flat y, and the distance of two planes.
@@ -204,18 +222,19 @@ class TapProduct:
         images = image, image_place, self.layout.image_step, self.group_step, count
         target = y, y_place, self.channels * channel_step, channel_step
         result = (self.packed, 0) if bias is None else (bias, BIAS)
+        finishing = arguments_of(finish, self.dtype)
         if self.direct:
             tiling = self.tile_width, self.vectors, *self._blocks(count)
             conv_tiles.multiply_direct(
                 filters, self.groups, self.panels, tiling, images, self.taps, self.pixels, self.gap, target,
-                self.plane, result,
+                self.plane, result, finishing,
             )  # fmt: skip
         else:
             gathered = thread_scratch("conv gathered", conv_tiles.K_BLOCK * self.tile_width, self.dtype)
             results = thread_scratch("conv results", self.rows * self.tile_width, self.dtype)
             conv_tiles.multiply_gathered(
                 filters, self.groups, self.panels, self.tile_width, images, self.taps, self.addresses,
-                gathered, results, target, result,
+                gathered, results, target, result, finishing,
             )  # fmt: skip
 
     def _blocks(self, count):

@@ -13,6 +13,7 @@ Arguments that go together are tuples:
     images   (flat buffer, place of the first image, distance of images, of groups, number of images)
     target   (flat y, place of the first plane, distance of images, of channels)
     result   (bias, flags of the micro-kernels)
+    finish   what `finish.arguments_of` returns
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import numba
 
 from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.finish import finish_rows, finish_value
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import panel_height, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, multiply_tile
@@ -43,7 +45,9 @@ def pack_filters(w, row_step, depth_offsets, rows, groups, panels, packed):
 
 
 @parallel_kernel
-def multiply_direct(filters, groups, panels, tiling, images, taps, pixels, gap, target, plane, result):
+def multiply_direct(
+    filters, groups, panels, tiling, images, taps, pixels, gap, target, plane, result, finish
+):
     """Convolve images whose pixels are read where they lie.
 
     tiling: (pixels of a tile, vectors of a tile, tiles of a job, panels of a job). pixels:
@@ -82,11 +86,14 @@ def multiply_direct(filters, groups, panels, tiling, images, taps, pixels, gap, 
                         (steps, a, height, source, simd.at(taps, first_k), seen, gap),
                         (c, y_channel_step, simd.at(bias, group * rows + start), y.dtype.type(1), width, now),
                     )
+                    if first_k + steps == depth:
+                        place = plane_place + start * y_channel_step + tile * tile_width
+                        finish_rows(finish, group * rows + start, y, place, y_channel_step, height, width)
 
 
 @parallel_kernel
 def multiply_gathered(
-    filters, groups, panels, tile_width, images, taps, addresses, gathered, results, target, result
+    filters, groups, panels, tile_width, images, taps, addresses, gathered, results, target, result, finish
 ):
     """Convolve images whose planes are small.
 
@@ -116,7 +123,8 @@ def multiply_gathered(
             n, pixel = divmod(tile * tile_width + j, plane)
             first = y_place + n * y_image_step + group * rows * y_channel_step + pixel
             for m in range(rows):
-                y[first + m * y_channel_step] = results[0][c + m * tile_width + j]
+                place, value = first + m * y_channel_step, results[0][c + m * tile_width + j]
+                y[place] = finish_value(finish, group * rows + m, value, place)
 
 
 @kernel

@@ -15,6 +15,7 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
+from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, multiply_tile
@@ -94,7 +95,14 @@ class WinogradProduct:
         images = tiles * (IMAGE_COST * channels + RESULT_COST * self.groups * rows)
         return SLOWER * (products + images + filters)
 
-    def run(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+    def run(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        bias: np.ndarray | None,
+        y: np.ndarray,
+        finish: Finish | None = None,
+    ) -> None:
         """Compute y (n, channels, rows, columns) from x."""
         lanes, turning = simd.lanes_of(self.dtype), turner(self.dtype)
         image, filters, result = (transformer(self.dtype, name) for name in ("image", "filter", "result"))
@@ -112,6 +120,7 @@ class WinogradProduct:
         tiling = self.tile_rows, self.tile_columns, self.pitch
         panels = self.panels.with_kernels(self.dtype, self.vectors, form="rows")
         filter_bias = x.reshape(-1)[:0] if bias is None else bias
+        finishing = arguments_of(finish, self.dtype)
         for first in range(0, self.all_rows, self.group_blocks * self.block_rows):
             last = min(first + self.group_blocks * self.block_rows, self.all_rows)
             transform_tiles(
@@ -121,7 +130,7 @@ class WinogradProduct:
                 turning, filters, result, images, w.reshape(-1), filter_bias, y, (first, last),
                 (self.block_rows, self.parts, self.strips), sizes, self.transposed, tiling,
                 (self.image_point, self.filter_point, self.result_point), panels, self.tile_places, places,
-                own,
+                own, finishing,
             )  # fmt: skip
 
 
@@ -173,7 +182,7 @@ def transform_tiles(turner, address, x, first, last, edge, pad, lanes, tiling, i
 @parallel_kernel
 def _multiply(
     turner, filter_address, result_address, images, w, bias, y, tile_row_range, cuts, sizes, transposed, tiling,
-    points, panels, tile_places, places, own,
+    points, panels, tile_places, places, own, finish,
 ):  # fmt: skip
     """Multiply transformed images and filters.
 
@@ -219,7 +228,7 @@ def _multiply(
                 _write_tiles(
                     turner, result_address, memory, results + i * tile_columns * strip, result_point,
                     start + places[2], biases, sizes, tiling, first + block * block_rows + i,
-                    group * rows + row, min(strip, rows - row), y,
+                    group * rows + row, min(strip, rows - row), y, finish,
                 )  # fmt: skip
 
 
@@ -262,9 +271,11 @@ def _transform_filters(
 
 @kernel
 def _write_tiles(
-    turner, address, memory, results, result_point, pixels, biases, sizes, tiling, tile_row, channel, used, y
+    turner, address, memory, results, result_point, pixels, biases, sizes, tiling, tile_row, channel, used, y, finish
 ):
-    """Transform the results of one tile row to [4][column][channel] and turn them to their place in y."""
+    """Transform the results of one tile row to [4][column][channel], turn them to their place in y and finish
+    them.
+    """
     lanes, vectors = sizes[3:]
     tile_rows, tile_columns, _ = tiling
     channels, height, width = y.shape[1:]
@@ -291,3 +302,5 @@ def _write_tiles(
                 (simd.at(memory, pixels + i * line + j * strip), strip, count, used),
                 (simd.at(y, target + j), height * width, count),
             )
+    target = ((n * channels + channel) * height + top) * width
+    finish_rows(finish, channel, y, target, height * width, used, min(TILE, height - top) * width)
