@@ -82,7 +82,7 @@ FORKS = (
             "NetParameter": "default_forward_type default_backward_type default_forward_math "
             "default_backward_math global_grad_scale global_grad_scale_adaptive reduce_buckets "
             "default_conv_algos_override default_cudnn_math_override",
-            "SolverParameter": "rampup_interval rampup_lr min_lr momentum_policy max_momentum local_lr_auto "
+            "SolverParameter": "rampup_interval rampup_lr momentum_policy max_momentum local_lr_auto "
             "local_gw_ratio larc larc_policy larc_turbo store_blobs_in_old_format",
             "ConvolutionParameter": "cudnn_convolution_algo_seeker conv_algos_override cudnn_math_override",
             "TransformationParameter": "use_gpu_transform img_rand_resize_lower img_rand_resize_upper "
@@ -101,8 +101,7 @@ FORKS = (
             "LayerParameter": "engine split_param multinode mn_activation_param mn_grad_compress_param "
             "quantization_param spatial_dropout_param continuation_indicator_param",
             "NetParameter": "engine bn_stats_batch_size",
-            "SolverParameter": "disabled_update engine warmup_iter warmup_start_lr local_lr_auto "
-            "local_gw_ratio",
+            "SolverParameter": "disabled_update engine local_lr_auto local_gw_ratio",
             "TransformationParameter": "random_resize_param random_aspect_ratio_param flow",
             "ConvolutionParameter": "relu negative_slope conv_algorithm",
             "BatchNormParameter": "engine use_weight_bias bias_term filler bias_filler stats_batch_size relu",
