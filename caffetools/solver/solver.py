@@ -19,6 +19,7 @@ from caffetools.layer import Context
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
 from caffetools.solver import finite, nets, report, signals, snapshot
+from caffetools.solver.names import check_known
 from caffetools.solver.policies import advance_step, check_policy, learning_rate
 from caffetools.solver.rules import RULES, block_table, squares_of_blocks
 
@@ -281,12 +282,8 @@ class Solver:
 
 
 def _rule(param):
-    if param.type not in RULES:
-        fatal(f"Unknown solver type: {param.type} (known types: {', '.join(sorted(RULES))})")
-    if param.regularization_type not in REGULARIZATIONS:
-        fatal(
-            f"Unknown regularization type: {param.regularization_type} (known types: {', '.join(REGULARIZATIONS)})"
-        )
+    check_known("solver type", param.type, RULES, "types")
+    check_known("regularization type", param.regularization_type, REGULARIZATIONS, "types")
     rule = RULES[param.type]
     rule.check(param)
     return rule
