@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from caffetools.glog import check_ge, check_gt, info
+from caffetools.glog import check_ge, check_gt, fatal, info
 from caffetools.proto import caffe_pb2
 from caffetools.solver.names import check_known
 
@@ -78,12 +78,7 @@ def cosine(param, it, step):
 
 
 def plateau(param, it, step):
-    # A float32 gamma, taken as the number that was meant: 0.1 to the third is 0.001, not 0.0010000000447.
-    return max(param.base_lr * _meant(param.gamma) ** step, param.min_lr)
-
-
-def _meant(value):
-    return float(f"{value:.7g}")
+    return max(param.base_lr * param.gamma**step, param.min_lr)
 
 
 Policy = Callable[["caffe_pb2.SolverParameter", int, int], np.float32]
