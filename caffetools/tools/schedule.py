@@ -7,26 +7,10 @@ import numpy as np
 from caffetools.glog import fatal, warning
 from caffetools.proto import caffe_pb2
 from caffetools.solver import policies
+from caffetools.solver.policies import FIELDS, missing_fields
 
-#: The fields that a policy computes with. One that is missing counts as zero: the rate is then seldom the one meant.
-FIELDS = {
-    "fixed": (),
-    "step": ("gamma", "stepsize"),
-    "exp": ("gamma",),
-    "inv": ("gamma", "power"),
-    "multistep": ("gamma", "stepvalue"),
-    "poly": ("power", "max_iter"),
-    "sigmoid": ("gamma", "stepsize"),
-}
 #: Between two jumps the rate is smooth: so many points draw any of them.
 POINTS = 1000
-
-
-def missing_fields(param: caffe_pb2.SolverParameter) -> list[str]:
-    """Return the fields that the policy of a solver computes with and that its file does not set."""
-    needed = ("base_lr", *FIELDS[param.lr_policy])
-    given = {descriptor.name for descriptor, _ in param.ListFields()}
-    return [name for name in needed if name not in given]
 
 
 def schedule(param: caffe_pb2.SolverParameter, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -44,6 +28,8 @@ def schedule(param: caffe_pb2.SolverParameter, name: str) -> tuple[np.ndarray, n
         warning(
             f'{name}: lr_policy "{param.lr_policy}" computes with {field}, which is not set and counts as 0'
         )
+    if param.lr_policy == "plateau":
+        warning(f'{name}: lr_policy "plateau" follows the run: shown is the rate of a run that never stalls')
     step, rates = 0, []
     iterations = _iterations(param)
     for it in iterations:
@@ -73,4 +59,6 @@ def _iterations(param):
         chosen |= {jump + i for jump in range(0, last + 1, param.stepsize) for i in (-1, 0)}
     if param.lr_policy == "multistep":
         chosen |= {jump + i for jump in param.stepvalue for i in range(-1, len(param.stepvalue))}
+    if param.warmup_iter:
+        chosen |= {param.warmup_iter - 1, param.warmup_iter}
     return sorted(it for it in chosen if 0 <= it <= last)
