@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
+import pkgutil
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite
+import numba
+import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 
+import caffetools
 from caffetools.engine.cpu import cache
 from tests.recorded import tool_environment
 
@@ -84,3 +93,56 @@ def test_the_key_follows_the_width(monkeypatch):
     before = cache.cache_key()
     monkeypatch.setenv("CAFFETOOLS_SIMD", "other")
     assert cache.cache_key() != before
+
+
+@pytest.mark.parametrize("module", [caffetools, numba, llvmlite, np], ids=lambda module: module.__name__)
+def test_the_key_follows_the_versions(monkeypatch, module):
+    before = cache.cache_key()
+    monkeypatch.setattr(module, "__version__", "another")
+    assert cache.cache_key() != before
+
+
+def test_the_key_follows_the_engines_sources(monkeypatch, tmp_path):
+    engine = Path(cache.__file__).parent
+    copy = tmp_path / "cpu"
+    shutil.copytree(engine, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
+    before = cache.cache_key()
+    source = copy / "rng.py"
+    source.write_text(source.read_text() + "# changed\n")
+    assert cache.cache_key() != before
+
+
+def test_kernels_call_their_own_file_and_the_engine_only():
+    """What else they called could change unnoticed: the key covers the engine, numba the file of the kernel."""
+    names = [module.name for module in pkgutil.walk_packages(caffetools.__path__, "caffetools.")]
+    modules = [importlib.import_module(n) for n in names if n.split(".")[1] in ("layers", "parts", "samples", "solver")]
+    kernels = {value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}
+    assert len(kernels) > 50
+    for kernel in kernels:
+        scope = inspect.getclosurevars(kernel.py_func)
+        for other in (*scope.globals.values(), *scope.nonlocals.values()):
+            if isinstance(other, Dispatcher):
+                known = other.__module__ == kernel.__module__ or other.__module__.startswith("caffetools.engine.cpu.")
+                assert known, f"{kernel} of {kernel.__module__} calls {other} of {other.__module__}"
+
+
+def test_everything_goes_there_and_nothing_into_the_package(tmp_path):
+    """Also what is made ready after the first compilation, when numba reads its settings anew."""
+    package = tmp_path / "site" / "caffetools"
+    shutil.copytree(Path(caffetools.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    before = sorted(package.rglob("*"))
+    program = """
+import numpy as np
+from caffetools.engine.cpu import jit, rng
+rng.random_bits(np.uint64(1), np.uint64(2))
+from caffetools.engine.cpu.gemm import gemm
+a = np.ones((3, 3), np.float32)
+gemm(False, False, 1, a, a, 0, a)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+                   "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, check=True, capture_output=True)
+    assert sorted(package.rglob("*")) == before
+    kept = {path.name.partition("-")[0] for path in (tmp_path / "cache").rglob("*.nbc")}
+    assert {"rng.random_bits", "gemm._multiply_serial", "tiles._multiply"} <= kept

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from caffetools.engine.cpu import threads
+from tests.recorded import tool_environment
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,32 @@ def test_cheapest_layer_that_loads_is_chosen(monkeypatch, loadable, wanted, laye
     if wanted:
         monkeypatch.setenv("NUMBA_THREADING_LAYER", wanted)
     assert threads.choose_layer() == layer
+
+
+PROGRAM = """
+from caffetools.engine.cpu import jit, rng
+import numba
+import numpy as np
+rng.random_bits(np.uint64(1), np.uint64(2))
+@numba.njit(parallel=True)
+def who(x):
+    for i in numba.prange(x.size):
+        x[i] = numba.get_thread_id()
+x = np.zeros(100, np.int64)
+who(x)
+print(numba.config.NUMBA_NUM_THREADS, len(np.unique(x)), numba.threading_layer(), jit.compile_notice.count > 0)
+"""
+
+
+@pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_compiling_leaves_the_settings_alone(variable, count, tmp_path):
+    environment = {
+        name: value for name, value in tool_environment().items()
+        if name not in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_THREADING_LAYER")
+    }  # fmt: skip
+    environment |= {variable: str(count), "NUMBA_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    layer = threads.choose_layer()
+    assert result.stdout.split() == [str(count), str(count), layer, "True"]

@@ -1,7 +1,8 @@
 """Where compiled kernels are kept: per user, in a folder named after everything that a kernel may have inlined.
 
 numba notices changes of the file that holds a kernel, but not of the files that the kernel calls into; the folder's
-name covers those: the versions of caffetools, numba and llvmlite, the vector width and the engine's sources.
+name covers those: the versions of caffetools, numba, llvmlite and NumPy, the vector width and the engine's sources.
+(Kernels elsewhere call kernels of their own file and the engine's, no others.)
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import llvmlite
 import numba
+import numpy as np
 
 import caffetools
 
@@ -42,7 +44,8 @@ def cache_key() -> str:
     """Return a name for the code that kernels of other files may have inlined."""
     digest = hashlib.sha256()
     width = os.environ.get("CAFFETOOLS_SIMD", "")
-    for part in (caffetools.__version__, numba.__version__, llvmlite.__version__, width):
+    versions = (module.__version__ for module in (caffetools, numba, llvmlite, np))
+    for part in (*versions, width):
         digest.update(part.encode() + b"\0")
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())

@@ -24,15 +24,23 @@ def start() -> None:
     count = thread_count()
     late = "numba" in sys.modules
     previous = os.environ.get("NUMBA_NUM_THREADS")
-    os.environ["NUMBA_NUM_THREADS"] = str(count)  # numba reads it once, when it is imported
+    os.environ["NUMBA_NUM_THREADS"] = str(count)  # numba makes up its mind when it is imported
     import numba
 
     if previous is None:
         del os.environ["NUMBA_NUM_THREADS"]
+    else:
+        os.environ["NUMBA_NUM_THREADS"] = previous
+    if late:
+        if count < numba.config.NUMBA_NUM_THREADS:
+            numba.set_num_threads(count)
+        count = min(count, numba.config.NUMBA_NUM_THREADS)
+    else:
+        # The compiler reads all settings anew where a variable has changed, and forgets what programs have set:
+        # let it see the change now.
+        numba.config.reload_config()
+        numba.config.NUMBA_NUM_THREADS = count
     numba.config.THREADING_LAYER = choose_layer()
-    if late and count < numba.config.NUMBA_NUM_THREADS:
-        numba.set_num_threads(count)
-    count = min(count, numba.config.NUMBA_NUM_THREADS)
     glog.note(f"CPU engine: {count} thread(s) by {numba.config.THREADING_LAYER}")
 
 
