@@ -30,8 +30,8 @@ test: .venv/installed-test ## run the tests, but for the slow ones
 test-all: .venv/installed-test ## run all tests
 	$(BIN)/python -m pytest
 
-warm: .venv/installed ## compile the kernels ahead
-	$(BIN)/caffe warm
+warm: .venv/installed ## compile the kernels ahead: LeNet's, or all with WARM=--models=models
+	$(BIN)/caffe warm $(WARM)
 
 bench: .venv/installed-bench ## measure LeNet and other nets against PyTorch
 	$(BIN)/python scripts/bench/bench_lenet.py
