@@ -6,7 +6,7 @@ weights, Reshape, Split) and because a blob that shrinks keeps its memory for th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -32,20 +32,57 @@ class Storage:
             self.array = np.zeros(count, self.dtype)
         return self.array
 
+    def read_host(self, count: int) -> np.ndarray:
+        """Return the buffer for reading, which is the same where there is one side only."""
+        return self.at_least(count)
+
+    def move(self, piece: np.ndarray, count: int) -> None:
+        """Live in a piece of a larger buffer from now on; the first `count` elements move along."""
+        if self.array is not None:
+            piece[:count] = self.array[:count]
+        self.array = piece
+
+
+class FlatBuffer:
+    """One buffer of zeros in which several storages lie one behind another, as a net's parameters do."""
+
+    def __init__(self, size: int, dtype):
+        self.size = size
+        self.array = np.zeros(size, dtype)
+
+    def piece(self, start: int, size: int) -> np.ndarray:
+        """Return the place of a storage that is moved here."""
+        return self.array[start : start + size]
+
+    def read_host(self) -> np.ndarray:
+        """Return the array for reading, which is the same where there is one side only."""
+        return self.array
+
+    def clear(self) -> None:
+        """Set everything to zero."""
+        self.array.fill(0)
+
 
 class Blob:
     """Values (`data`) and gradients (`diff`) of one shape.
 
     shape: sizes of the axes, at most 32; the empty shape is a scalar (count 1).
     dtype: float32 everywhere; float64 serves gradient checks.
+    storage: makes the storage of a type; that of an engine with memory of its own has a side on the device besides.
+
+    `data`, `diff`, `flat_data` and `flat_diff` are for reading and writing on the host. `cpu_data` and `cpu_diff` are
+    for reading there, `gpu_data` and `gpu_diff` for reading on the device, `mutable_gpu_data` and `mutable_gpu_diff`
+    for writing there; copies are made where the side that is asked for is not the newest.
     """
 
-    __slots__ = ("shape", "count", "dtype", "_data", "_diff", "_data_views", "_diff_views")
+    __slots__ = ("shape", "count", "dtype", "_data", "_diff", "_data_views", "_diff_views", "_on_device")
 
-    def __init__(self, shape: Sequence[int] = (), dtype=np.float32):
+    def __init__(
+        self, shape: Sequence[int] = (), dtype=np.float32, storage: Callable[[np.dtype], Storage] = Storage
+    ):
         self.dtype = np.dtype(dtype)
-        self._data = Storage(self.dtype)
-        self._diff = Storage(self.dtype)
+        self._data = storage(self.dtype)
+        self._diff = storage(self.dtype)
         self.shape: tuple[int, ...] | None = None
         self.reshape(shape)
 
@@ -73,6 +110,7 @@ class Blob:
         self.shape = shape
         self.count = count
         self._data_views = self._diff_views = None
+        self._on_device = [None, None]
 
     def reshape_like(self, other: Blob) -> None:
         self.reshape(other.shape)
@@ -119,17 +157,51 @@ class Blob:
         views = self._diff_views = self._views(self._diff, self._diff_views)
         return views[2]
 
+    @property
+    def cpu_data(self) -> np.ndarray:
+        """The values as an array of the blob's shape, for reading."""
+        return self._data.read_host(self.count)[: self.count].reshape(self.shape)
+
+    @property
+    def cpu_diff(self) -> np.ndarray:
+        """The gradients as an array of the blob's shape, for reading."""
+        return self._diff.read_host(self.count)[: self.count].reshape(self.shape)
+
+    @property
+    def gpu_data(self):
+        """The values as a flat array on the device, for reading."""
+        views = self._on_device[0] = self._data.device_view(self.count, self._on_device[0], False)
+        return views[1]
+
+    @property
+    def gpu_diff(self):
+        """The gradients as a flat array on the device, for reading."""
+        views = self._on_device[1] = self._diff.device_view(self.count, self._on_device[1], False)
+        return views[1]
+
+    @property
+    def mutable_gpu_data(self):
+        """The values as a flat array on the device, for writing."""
+        views = self._on_device[0] = self._data.device_view(self.count, self._on_device[0], True)
+        return views[1]
+
+    @property
+    def mutable_gpu_diff(self):
+        """The gradients as a flat array on the device, for writing."""
+        views = self._on_device[1] = self._diff.device_view(self.count, self._on_device[1], True)
+        return views[1]
+
     def share_data(self, other: Blob) -> None:
         """Use the values of `other` (same count) as one's own; later changes of either show in both."""
         check(self.count == other.count, f"count_ == other.count() ({self.count} vs. {other.count})")
         self._data = other._data
-        self._data_views = None
+        self._data_views = self._on_device[0] = None
 
     def share_diff(self, other: Blob) -> None:
         """Use the gradients of `other` (same count) as one's own."""
         check(self.count == other.count, f"count_ == other.count() ({self.count} vs. {other.count})")
         self._diff = other._diff
-        self._diff_views = None
+        self._diff_views = self._on_device[1] = None
 
     def shares_data_with(self, other: Blob) -> bool:
         return self._data is other._data
@@ -137,13 +209,11 @@ class Blob:
     def shares_diff_with(self, other: Blob) -> bool:
         return self._diff is other._diff
 
-    def place(self, data: np.ndarray | None = None, diff: np.ndarray | None = None) -> None:
-        """Move the values and the gradients into flat buffers made by the caller; every sharer moves along."""
-        for storage, buffer in ((self._data, data), (self._diff, diff)):
-            if buffer is not None:
-                if storage.array is not None:
-                    buffer[: self.count] = storage.array[: self.count]
-                storage.array = buffer
+    def place(self, data=None, diff=None) -> None:
+        """Move the values and the gradients into pieces of flat buffers; every sharer moves along."""
+        for storage, piece in ((self._data, data), (self._diff, diff)):
+            if piece is not None:
+                storage.move(piece, self.count)
 
     def canonical_axis(self, axis: int) -> int:
         """Return the index of an axis that may be counted from the end (-1 is the last)."""

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from caffetools import filler
-from caffetools.blob import Blob
+from caffetools.blob import Blob, FlatBuffer
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.glog import check, check_eq, check_ge, check_le, fatal
 from caffetools.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffetools.engine.gpu.device import Engine
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 
@@ -27,7 +31,8 @@ class Context:
 
     phase: TRAIN or TEST. dtype: float32, or float64 in gradient checks. random: the run's source of randomness.
     rank, ranks: this process among those that train together; data layers take every `ranks`-th record.
-    fill: whether parameters get their initial values; who only asks for shapes spares the memory.
+    fill: whether parameters get their initial values; who only asks for shapes spares the memory. engine: the GPU's
+    Engine that computes, or None for the CPU.
     """
 
     phase: int = TRAIN
@@ -36,6 +41,15 @@ class Context:
     rank: int = 0
     ranks: int = 1
     fill: bool = True
+    engine: Engine | None = None
+
+    def blob(self, shape: Sequence[int] = ()) -> Blob:
+        """Return a new blob of the net's type, whose memory is where the engine needs it."""
+        return Blob(shape, self.dtype) if self.engine is None else Blob(shape, self.dtype, self.engine.storage)
+
+    def flat_buffer(self, size: int):
+        """Return a buffer for several storages, such as those of all parameters."""
+        return (FlatBuffer if self.engine is None else self.engine.flat_buffer)(size, self.dtype)
 
 
 class Layer:
@@ -115,7 +129,7 @@ class Layer:
 
     def add_param(self, shape: Sequence[int], filler_param: caffe_pb2.FillerParameter) -> Blob:
         """Append a learnable parameter of this shape, filled as the prototxt says, and return it."""
-        blob = Blob(shape, self.dtype)
+        blob = self.context.blob(shape)
         if self.context.fill:
             filler.fill(filler_param, blob.data, self.context.random.generator())
         self.blobs.append(blob)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 
-from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel
 from caffetools.formats import binary
 from caffetools.formats import blob as blob_format
@@ -41,7 +40,7 @@ class InfogainLossLayer(LossLayer):
         softmax.softmax_param.axis = param.axis
         # Through the factory, because the log of the original shows this layer being created.
         self.softmax = create_layer(softmax, self.context)
-        self.prob = Blob(bottom[0].shape, self.dtype)
+        self.prob = self.context.blob(bottom[0].shape)
         self.softmax.setup(bottom[:1], [self.prob])
         words = f"normalize is deprecated. use \"normalization\" (layer '{self.name}')"
         check(not loss.HasField("normalize"), "!this->layer_param_.loss_param().has_normalize()", words)

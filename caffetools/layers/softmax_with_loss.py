@@ -15,7 +15,6 @@ import math
 import numba
 import numpy as np
 
-from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.layer import LossLayer
 from caffetools.layers import create_layer
@@ -35,7 +34,7 @@ class SoftmaxWithLossLayer(LossLayer):
         softmax.type = "Softmax"
         # Through the factory, because the log of the original shows this layer being created.
         self.softmax = create_layer(softmax, self.context)
-        self.prob = Blob(bottom[0].shape, self.dtype)
+        self.prob = self.context.blob(bottom[0].shape)
         self.softmax.setup(bottom[:1], [self.prob])
         loss = self.param.loss_param
         self.normalization = normalization(loss)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffetools.blob import Blob
 from caffetools.glog import check_gt
 from caffetools.layer import Layer
 from caffetools.layers.pooling import PoolingLayer
@@ -29,7 +28,7 @@ class SPPLayer(Layer):
         self.refuse_in_place(bottom, top)
         self.plane = None
         # A second look at the bottom, whose diff takes the levels' gradients in turn.
-        self.part = Blob((), self.dtype)
+        self.part = self.context.blob()
 
     def reshape(self, bottom, top):
         check_planes(self, bottom[0])
@@ -38,7 +37,7 @@ class SPPLayer(Layer):
             check_gt(size, 0, "bottom_h_ > 0", f"Input dimensions cannot be zero. (layer '{self.name}')")
         if plane != self.plane:
             self.poolings = [self._pooling(2**level, plane) for level in range(self.height)]
-            self.pooled = [Blob((), self.dtype) for _ in self.poolings]
+            self.pooled = [self.context.blob() for _ in self.poolings]
             for pooling, blob in zip(self.poolings, self.pooled, strict=True):
                 pooling.setup(bottom, [blob])
             self.plane = plane

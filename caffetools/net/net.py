@@ -20,7 +20,7 @@ from caffetools.engine.cpu.one_thread import SMALL, OneThread
 from caffetools.formats import prototxt
 from caffetools.glog import error, info
 from caffetools.layer import Context, Layer
-from caffetools.net import weights
+from caffetools.net import twins, weights
 from caffetools.net.wiring import wire
 from caffetools.proto import caffe_pb2
 
@@ -55,8 +55,11 @@ class Net:
     param: a NetParameter whose `state` says which layers it has here. context: what the layers share; its phase is
     replaced by the state's.
 
-    Parameters (owners only; a shared parameter counts once) are `params`, in layer order; `param_data` and `param_diff`
+    Parameters (owners only; a shared parameter counts once) are `params`, in layer order; `flat_data` and `flat_diff`
     are the flat buffers that hold all of them, `param_offsets[i]` says where parameter i starts.
+
+    With a GPU engine in the context the layers' `_cu.py` twins compute, and `forward` returns a loss that is on its way
+    to the host (`engine.gpu.lag.Loss`): a number that waits for the device when its value is asked for.
 
     Functions in `before_forward`, `after_forward`, `before_backward` and `after_backward` are called with the index of
     each     layer that a pass comes to.
@@ -95,6 +98,11 @@ class Net:
             [(wiring.blobs[i], wiring.loss_weights[i]) for i in ids if wiring.loss_weights[i]]
             for ids in wiring.top_ids
         ]
+        self._loss_of = _weighted
+        # What the passes call for each layer; on a GPU the functions of the layers' twins.
+        self._forward = [layer.forward for layer in self.layers]
+        self._backward = [layer.backward for layer in self.layers]
+        self._reshape = [layer.reshape for layer in self.layers]
         self._shapes: list[list[tuple]] = [[] for _ in self.layers]
         self._threads = [self._threads_for(i) for i in range(len(self.layers))]
         self.before_forward: list[Callable[[int], None]] = []
@@ -102,6 +110,8 @@ class Net:
         self.before_backward: list[Callable[[int], None]] = []
         self.after_backward: list[Callable[[int], None]] = []
         self._place_params(wiring)
+        if self.context.engine is not None:
+            twins.equip(self)
         info("Network initialization done.")
 
     def _place_params(self, wiring):
@@ -113,10 +123,20 @@ class Net:
         sizes = [-(-blob.count // ALIGNMENT) * ALIGNMENT for blob in self.params]
         ends = np.cumsum([0, *sizes])
         self.param_offsets = ends[:-1]
-        self.param_data = np.zeros(ends[-1], self.context.dtype)
-        self.param_diff = np.zeros(ends[-1], self.context.dtype)
-        for blob, start, size in zip(self.params, self.param_offsets, sizes, strict=True):
-            blob.place(self.param_data[start : start + size], self.param_diff[start : start + size])
+        self.flat_data = self.context.flat_buffer(int(ends[-1]))
+        self.flat_diff = self.context.flat_buffer(int(ends[-1]))
+        for blob, start, size in zip(self.params, self.param_offsets.tolist(), sizes, strict=True):
+            blob.place(self.flat_data.piece(start, size), self.flat_diff.piece(start, size))
+
+    @property
+    def param_data(self) -> np.ndarray:
+        """The values of all parameters in one array."""
+        return self.flat_data.array
+
+    @property
+    def param_diff(self) -> np.ndarray:
+        """The gradients of all parameters in one array."""
+        return self.flat_diff.array
 
     def forward(self, start: int = 0, end: int | None = None) -> float:
         """Run the layers `start` to `end` (inclusive; all by default) and return the weighted sum of their losses."""
@@ -131,14 +151,14 @@ class Net:
         """Run one layer and return its loss."""
         layer, bottom, top = self.layers[i], self.bottoms[i], self.tops[i]
         if layer.reshape_every_forward or self._shapes_of(i) != self._shapes[i]:
-            layer.reshape(bottom, top)
+            self._reshape[i](bottom, top)
             self._shapes[i] = self._shapes_of(i)
             self._threads[i] = self._threads_for(i)
         with self._threads[i]():
-            layer.forward(bottom, top)
+            self._forward[i](bottom, top)
         if self.debug_info:
             self._report_forward(i)
-        return sum(_weighted(blob) for blob, _ in self._losses[i])
+        return sum(self._loss_of(blob) for blob, _ in self._losses[i])
 
     def _shapes_of(self, i):
         return [blob.shape for blobs in (self.bottoms[i], self.tops[i]) for blob in blobs]
@@ -153,32 +173,39 @@ class Net:
         for i in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
             _call(self.before_backward, i)
             if self.layer_needs_backward[i]:
-                with self._threads[i]():
-                    self.layers[i].backward(self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
+                self.backward_layer(i)
                 if self.debug_info:
                     self._report_backward(i)
             _call(self.after_backward, i)
         if self.debug_info and start is None:
             self._report_params()
 
+    def backward_layer(self, i: int) -> None:
+        """Run one layer backward, whether or not its gradient is needed."""
+        with self._threads[i]():
+            self._backward[i](self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
+
     def reshape(self) -> None:
         """Propagate changed shapes of the inputs to every blob."""
-        for layer, bottom, top in zip(self.layers, self.bottoms, self.tops, strict=True):
-            layer.reshape(bottom, top)
+        for reshape, bottom, top in zip(self._reshape, self.bottoms, self.tops, strict=True):
+            reshape(bottom, top)
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
-        self.param_diff.fill(0)
+        self.flat_diff.clear()
 
     def update(self) -> None:
         """Subtract the diffs, which hold the step to take, from the parameters."""
-        np.subtract(self.param_data, self.param_diff, out=self.param_data)
+        if self.context.engine is None:
+            np.subtract(self.param_data, self.param_diff, out=self.param_data)
+        else:
+            twins.update(self)
 
     def output_values(self) -> list[tuple[str, float, float]]:
         """Return (blob name, value, loss weight) of every element of every output, in the order of the log."""
         values = []
         for name, weight in zip(self.outputs, self.output_loss_weights, strict=True):
-            values += [(name, value, weight) for value in self.blobs[name].flat_data.tolist()]
+            values += [(name, value, weight) for value in self.blobs[name].cpu_data.ravel().tolist()]
         return values
 
     def share_weights_from(self, other: Net) -> None:
@@ -205,7 +232,7 @@ class Net:
         return {
             "data": self.memory_used * size,
             "diffs": sum({id(blob): blob.count for blob in needed}.values()) * size,
-            "parameters": (self.param_data.size + self.param_diff.size) * size,
+            "parameters": (self.flat_data.size + self.flat_diff.size) * size,
         }
 
     def close(self) -> None:
@@ -216,24 +243,24 @@ class Net:
     def _report_forward(self, i):
         name = self.layer_names[i]
         for blob, blob_name in zip(self.tops[i], self.top_names[i], strict=True):
-            info(f"    [Forward] Layer {name}, top blob {blob_name} data: {_mean_abs(blob.data):g}")
+            info(f"    [Forward] Layer {name}, top blob {blob_name} data: {_mean_abs(blob.cpu_data):g}")
         for use in self.param_uses:
             if use.layer == i:
-                value = _mean_abs(self.layers[i].blobs[use.index].data)
+                value = _mean_abs(self.layers[i].blobs[use.index].cpu_data)
                 info(f"    [Forward] Layer {name}, param blob {use.display_name} data: {value:g}")
 
     def _report_backward(self, i):
         name, layer = self.layer_names[i], self.layers[i]
         for j, wanted in enumerate(self.bottom_needs_backward[i]):
             if wanted:
-                value = _mean_abs(self.bottoms[i][j].diff)
+                value = _mean_abs(self.bottoms[i][j].cpu_diff)
                 info(f"    [Backward] Layer {name}, bottom blob {self.bottom_names[i][j]} diff: {value:g}")
         for j, wanted in enumerate(layer.param_propagate_down):
             if wanted:
-                info(f"    [Backward] Layer {name}, param blob {j} diff: {_mean_abs(layer.blobs[j].diff):g}")
+                info(f"    [Backward] Layer {name}, param blob {j} diff: {_mean_abs(layer.blobs[j].cpu_diff):g}")
 
     def _report_params(self):
-        data, diff = self.param_data.astype(np.float64), self.param_diff.astype(np.float64)
+        data, diff = (flat.read_host().astype(np.float64) for flat in (self.flat_data, self.flat_diff))
         l1 = np.abs(data).sum(), np.abs(diff).sum()
         l2 = np.sqrt(data @ data), np.sqrt(diff @ diff)
         # An E line in the original too, although nothing is wrong.

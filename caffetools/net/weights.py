@@ -86,7 +86,7 @@ def to_proto(net, diffs: bool = False) -> caffe_pb2.NetParameter:
         saved.CopyFrom(layer.param)
         del saved.blobs[:]
         for blob in layer.blobs:
-            blob_format.fill_proto(saved.blobs.add(), blob.data, blob.diff if diffs else None)
+            blob_format.fill_proto(saved.blobs.add(), blob.cpu_data, blob.cpu_diff if diffs else None)
     return result
 
 
@@ -97,8 +97,8 @@ def write_hdf5(net, path: str | Path, diffs: bool = False) -> None:
     owned = {(use.layer, use.index): use.owner < 0 for use in net.param_uses}
     for index, layer in enumerate(net.layers):
         mine = [(i, blob) for i, blob in enumerate(layer.blobs) if owned[index, i]]
-        layers[layer.name] = {i: blob.data for i, blob in mine}
-        gradients[layer.name] = {i: blob.diff for i, blob in enumerate(layer.blobs)}
+        layers[layer.name] = {i: blob.cpu_data for i, blob in mine}
+        gradients[layer.name] = {i: blob.cpu_diff for i, blob in enumerate(layer.blobs)}
     hdf5.write_net(path, layers, gradients if diffs else None)
 
 

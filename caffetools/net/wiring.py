@@ -132,7 +132,7 @@ class _Builder:
 
     def _new_blob(self, name):
         wiring = self.wiring
-        wiring.blobs.append(Blob((), self.context.dtype))
+        wiring.blobs.append(self.context.blob())
         wiring.blob_names.append(name)
         wiring.loss_weights.append(0.0)
         wiring.blob_needs_backward.append(False)

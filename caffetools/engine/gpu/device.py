@@ -1,0 +1,83 @@
+"""The GPU that this process computes on: its streams, its properties, and what is counted about it."""
+
+from __future__ import annotations
+
+import weakref
+
+import numba
+import numpy as np
+from numba import cuda
+
+from caffetools.engine.gpu.events import Counters, simulated
+from caffetools.engine.gpu.memory import DeviceStorage, FlatBuffer
+from caffetools.glog import fatal
+
+# Small grids are what small nets have; a warning for each would only fill the log.
+numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+
+
+class Engine:
+    """One GPU: `stream` for everything that computes, `copy_stream` for batches that are fetched ahead.
+
+    index: the number of the device, from 0. counters: see `Counters`. lagged: results on their way to the host.
+    """
+
+    def __init__(self, index: int):
+        cuda.select_device(index)
+        self.index = index
+        self.simulated = simulated()
+        self.stream = cuda.stream()
+        self.copy_stream = cuda.stream()
+        self.counters = Counters()
+        self.lagged: weakref.WeakSet = weakref.WeakSet()
+        self.processors = 1 if self.simulated else cuda.get_current_device().MULTIPROCESSOR_COUNT
+
+    def storage(self, dtype) -> DeviceStorage:
+        """Return a new storage with a side on this device, as blobs take one."""
+        return DeviceStorage(dtype, self)
+
+    def flat_buffer(self, size: int, dtype) -> FlatBuffer:
+        """Return a buffer for several storages."""
+        return FlatBuffer(size, np.dtype(dtype), self)
+
+    def synchronise(self) -> None:
+        """Make the host wait until all that was started on the compute stream is done."""
+        self.counters.synchronisations += 1
+        self.stream.synchronize()
+
+    def free_memory(self) -> int:
+        """Return the bytes that can still be allocated on the device."""
+        return 0 if self.simulated else cuda.current_context().get_memory_info().free
+
+    def settle(self) -> None:
+        """Look at all results that have arrived on the host; those that stand for an error raise it."""
+        for lagged in list(self.lagged):
+            lagged.poll()
+
+
+_engine: Engine | None = None
+
+
+def use(index: int) -> Engine:
+    """Choose the device of this process and return its engine.
+
+    Errors: FatalError for a device that is not there, or when another one is in use: one process has one device.
+    """
+    global _engine
+    if _engine is None:
+        count = len(cuda.gpus)
+        if not 0 <= index < count:
+            numbers = "only device 0" if count == 1 else f"devices 0 to {count - 1}"
+            fatal(f"GPU {index} cannot be used: this machine has {numbers}")
+        _engine = Engine(index)
+    elif _engine.index != index:
+        here = f"this process computes on GPU {_engine.index}"
+        fatal(f"GPU {index} cannot be used: {here}. Start another process for it.")
+    return _engine
+
+
+def current() -> Engine:
+    """Return the engine that `use` chose."""
+    if _engine is None:
+        fatal("No GPU was chosen.")
+    return _engine

@@ -1,0 +1,259 @@
+"""Memory on both sides of the bus: what a blob holds on the host and on the device, and which side is the newest.
+
+A storage is in one of four states: nothing was written yet, the host is newer, the device is newer, or both hold the
+same. Asking one side for reading copies what the other side has newer; asking for writing makes that side the newest.
+Host memory is page-locked, so that copies run beside the computation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import cuda
+
+from caffetools.engine.gpu.events import Event, simulated
+from caffetools.glog import fatal
+
+UNINITIALISED, AT_HOST, AT_DEVICE, SYNCED = range(4)
+
+
+def device_array(engine, count: int, dtype) -> object:
+    """Return a new flat array on the device, its contents undefined.
+
+    Errors: FatalError with what was asked for and what is free when the device's memory does not suffice.
+    """
+    engine.counters.allocations += 1
+    try:
+        return cuda.device_array(count, dtype, stream=engine.stream)
+    except Exception as error:
+        if "MEMORY" not in str(error).upper():
+            raise
+        size = count * np.dtype(dtype).itemsize
+        fatal(
+            f"GPU {engine.index} is out of memory: {_mebibytes(size)} are needed at once, "
+            f"{_mebibytes(engine.free_memory())} are free. A smaller batch needs less."
+        )
+
+
+def zero(engine, array) -> None:
+    """Fill an array on the device with zeros, in the order of the compute stream."""
+    if engine.simulated:
+        array[:] = 0
+    elif array.size:
+        from numba.cuda.cudadrv.driver import device_memset
+
+        device_memset(array, 0, array.nbytes, stream=engine.stream)
+
+
+def pinned_array(engine, count: int, dtype) -> np.ndarray:
+    """Return a new page-locked array of zeros on the host."""
+    engine.counters.allocations += 1
+    # Zero bytes cannot be page-locked.
+    array = cuda.pinned_array(max(count, 1), dtype)[:count]
+    array.fill(0)
+    return array
+
+
+def to_device(engine, values: np.ndarray):
+    """Return a copy of a host array on the device, for tables that are made once (in `reshape`)."""
+    values = np.ascontiguousarray(values)
+    array = device_array(engine, values.size, values.dtype)
+    if values.size:
+        array.copy_to_device(values.reshape(-1), stream=engine.stream)
+        engine.synchronise()
+    return array
+
+
+class DeviceStorage:
+    """A flat buffer with a side on the host and a side on the device, each allocated when it is first asked for.
+
+    `array` and `at_least` are those of `blob.Storage` and give the host side for writing.
+    """
+
+    __slots__ = ("dtype", "engine", "state", "size", "_host", "_device", "_piece", "_uploaded", "__weakref__")
+
+    def __init__(self, dtype, engine):
+        self.dtype = np.dtype(dtype)
+        self.engine = engine
+        self.state = UNINITIALISED
+        self.size = 0
+        self._host: np.ndarray | None = None
+        self._device = None
+        self._piece: Piece | None = None
+        self._uploaded: Event | None = None
+
+    @property
+    def array(self) -> np.ndarray | None:
+        """The host side for writing, or None where there is none yet."""
+        return None if self._host is None else self.at_least(self.size)
+
+    def at_least(self, count: int) -> np.ndarray:
+        """Return the host side for writing, of `count` elements or more; what it held is lost when it grows."""
+        host = self.read_host(count)
+        if self._uploaded is not None:
+            # The copy to the device may still be reading what is about to be overwritten.
+            if not self._uploaded.done():
+                self.engine.counters.synchronisations += 1
+                self._uploaded.wait()
+            self._uploaded = None
+        self.state = AT_HOST
+        return host
+
+    def read_host(self, count: int) -> np.ndarray:
+        """Return the host side for reading."""
+        self._reserve(count)
+        if self._host is None:
+            self._host = self._new_host()
+        if self.state == AT_DEVICE:
+            if self.size:
+                self.engine.counters.downloads += 1
+                self._device.copy_to_host(self._host, stream=self.engine.stream)
+                self.engine.synchronise()
+            self.state = SYNCED
+        elif self.state == UNINITIALISED:
+            self.state = AT_HOST
+        return self._host
+
+    def read_device(self, count: int):
+        """Return the device side for reading: a flat array of `count` elements or more."""
+        self._reserve(count)
+        fresh = self._device is None
+        if fresh:
+            self._device = self._new_device()
+        if self.state == AT_HOST:
+            if self.size:
+                self.engine.counters.uploads += 1
+                self._device.copy_to_device(self._host, stream=self.engine.stream)
+                self._uploaded = Event()
+                self._uploaded.record(self.engine.stream)
+            self.state = SYNCED
+        elif self.state == UNINITIALISED:
+            zero(self.engine, self._device)
+            self.state = AT_DEVICE
+        return self._device
+
+    def write_device(self, count: int):
+        """Return the device side for writing; it is the newest from now on."""
+        device = self.read_device(count)
+        self.state = AT_DEVICE
+        return device
+
+    def device_view(self, count: int, views: tuple | None, writing: bool) -> tuple:
+        """Return (device side, its first `count` elements), `views` itself where that is still right.
+
+        Slicing an array on the device takes longer than starting a kernel, which is why blobs keep the views.
+        """
+        device = self.write_device(count) if writing else self.read_device(count)
+        if views is None or views[0] is not device:
+            views = (device, device if device.size == count else device[:count])
+        return views
+
+    def move(self, piece: Piece, count: int) -> None:
+        """Live in a piece of a larger buffer from now on; the first `count` elements move along."""
+        old = self.read_host(count) if self.state != UNINITIALISED else None
+        self._piece, self._host, self._device = piece, piece.host(), None
+        self.size = piece.size
+        if old is not None:
+            self._host[:count] = old[:count]
+            self.state = AT_HOST
+        piece.buffer.storages.append(self)
+
+    def _reserve(self, count):
+        if count > self.size:
+            self.size = count
+            self._host = self._device = self._piece = None
+            self.state = UNINITIALISED
+
+    def _new_host(self):
+        return self._piece.host() if self._piece else pinned_array(self.engine, self.size, self.dtype)
+
+    def _new_device(self):
+        return self._piece.device() if self._piece else device_array(self.engine, self.size, self.dtype)
+
+
+class FlatBuffer:
+    """One buffer on each side in which several storages lie one behind another (a net's parameters, their history).
+
+    The storages keep their states; the buffer as a whole is asked for like one of them. `array` is the host side for
+    writing, as with `blob.FlatBuffer`.
+    """
+
+    def __init__(self, size: int, dtype, engine):
+        self.size = size
+        self.dtype = np.dtype(dtype)
+        self.engine = engine
+        self.storages: list[DeviceStorage] = []
+        self._host: np.ndarray | None = None
+        self._device = None
+
+    def piece(self, start: int, size: int) -> Piece:
+        """Return the place of a storage that is moved here."""
+        return Piece(self, start, size)
+
+    @property
+    def array(self) -> np.ndarray:
+        """The host side for writing."""
+        for storage in self.storages:
+            storage.at_least(storage.size)
+        return self._whole_host()
+
+    def read_host(self) -> np.ndarray:
+        """Return the host side for reading."""
+        for storage in self.storages:
+            storage.read_host(storage.size)
+        return self._whole_host()
+
+    def read_device(self):
+        """Return the device side for reading."""
+        for storage in self.storages:
+            storage.read_device(storage.size)
+        return self._whole_device()
+
+    def write_device(self):
+        """Return the device side for writing."""
+        for storage in self.storages:
+            storage.write_device(storage.size)
+        return self._whole_device()
+
+    def clear(self) -> None:
+        """Set everything to zero on the device; what the host holds newer is not copied first."""
+        zero(self.engine, self._whole_device())
+        for storage in self.storages:
+            if storage._device is None:
+                storage._device = storage._new_device()
+            storage.state = AT_DEVICE
+
+    def _whole_host(self):
+        if self._host is None:
+            self._host = pinned_array(self.engine, self.size, self.dtype)
+        return self._host
+
+    def _whole_device(self):
+        if self._device is None:
+            self._device = device_array(self.engine, self.size, self.dtype)
+            zero(self.engine, self._device)
+        return self._device
+
+
+class Piece:
+    """The part of a flat buffer from `start` on that belongs to one storage."""
+
+    __slots__ = ("buffer", "start", "size")
+
+    def __init__(self, buffer: FlatBuffer, start: int, size: int):
+        self.buffer, self.start, self.size = buffer, start, size
+
+    def host(self) -> np.ndarray:
+        return self.buffer._whole_host()[self.start : self.start + self.size]
+
+    def device(self):
+        return self.buffer._whole_device()[self.start : self.start + self.size]
+
+
+def host_view(array) -> np.ndarray:
+    """Return the numbers of a device array in the simulator, where they are on the host."""
+    assert simulated()
+    return array._ary
+
+
+def _mebibytes(size):
+    return f"{size / 2**20:.1f} MiB"

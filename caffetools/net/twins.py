@@ -1,0 +1,67 @@
+"""Nets on a GPU: which functions run a layer there.
+
+The twin of `layers/relu.py` is the module `layers/relu_cu.py` with functions `forward(layer, bottom, top)` and
+`backward(layer, top, propagate_down, bottom)`, and, where they are needed, `setup(layer, bottom, top)` and
+`reshape(layer, bottom, top)`, which are called after the layer's own. `layer.gpu` is a namespace for what a twin keeps.
+A layer without a twin runs on the host; the states of its blobs bring the numbers there and back.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType, SimpleNamespace
+
+from caffetools.glog import info
+from caffetools.layer import Layer
+
+_said: set[str] = set()
+
+
+def twin_of(layer: Layer) -> ModuleType | None:
+    """Return the module that runs a layer on a GPU, or None."""
+    name = f"{type(layer).__module__}_cu"
+    return import_module(name) if find_spec(name) is not None else None
+
+
+def equip(net) -> None:
+    """Let the passes of a net call the layers' twins, and read its losses without waiting for the device."""
+    from caffetools.engine.gpu.lag import LossReader
+
+    net._loss_of = LossReader(net.context.engine, net.context.dtype).read
+    for i, layer in enumerate(net.layers):
+        bottom, top = net.bottoms[i], net.tops[i]
+        twin = twin_of(layer)
+        if twin is None:
+            _say_once(layer, bottom)
+            continue
+        layer.gpu = SimpleNamespace()
+        if hasattr(twin, "setup"):
+            twin.setup(layer, bottom, top)
+        if hasattr(twin, "reshape"):
+            twin.reshape(layer, bottom, top)
+            net._reshape[i] = partial(_reshape, layer, twin)
+        net._forward[i] = partial(twin.forward, layer)
+        net._backward[i] = partial(twin.backward, layer) if hasattr(twin, "backward") else layer.backward
+
+
+def update(net) -> None:
+    """Subtract the diffs from the parameters on the device."""
+    from caffetools.engine.gpu import vector
+    from caffetools.engine.gpu.launch import launch
+
+    data = net.flat_data.write_device()
+    launch(vector.subtract, data.size, data, net.flat_diff.read_device(), data)
+
+
+def _reshape(layer, twin, bottom, top):
+    layer.reshape(bottom, top)
+    twin.reshape(layer, bottom, top)
+
+
+def _say_once(layer, bottom):
+    # Layers that bring data in work on the host anyway.
+    if bottom and layer.type not in _said:
+        _said.add(layer.type)
+        info(f"{layer.type} layers run on the host: they have no GPU kernels")
