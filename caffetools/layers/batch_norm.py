@@ -22,7 +22,7 @@ import math
 import numba
 import numpy as np
 
-from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.glog import check_eq
 from caffetools.layer import TEST, Layer
 from caffetools.layers.scale import scale_forward
@@ -70,17 +70,36 @@ class BatchNormLayer(Layer):
         keep = self.in_place and not self.use_global_stats
         self.input = np.empty(bottom[0].count if keep else 0, self.dtype)
         self.mean, self.inv_std = np.empty((2, self.channels), self.dtype)
-        self.no_shift = np.zeros(self.channels, self.dtype)
+        self.identity = np.ones(self.channels, self.dtype), np.zeros(self.channels, self.dtype)
+        self.nothing = np.empty(0, self.dtype)
+        self.sums = np.empty(self.channels, self.dtype), np.empty(self.channels, self.dtype)
 
     def forward(self, bottom, top):
         x, y = bottom[0].flat_data, top[0].flat_data
-        mean_sum, var_sum, weight = (blob.data for blob in self.blobs)
         if self.use_global_stats:
-            factor = 1 / weight[0] if weight[0] else weight[0]
-            np.divide(1, np.sqrt(var_sum * factor + self.eps), out=self.inv_std)
-            shift = -mean_sum * factor * self.inv_std
-            scale_forward(x, self.inv_std, shift, self.spatial, False, self.input, y)
-            return
+            scale, shift = self.collected_affine()
+            scale_forward(x, scale, shift, self.spatial, False, self.nothing, self.dtype.type(1), y)
+        else:
+            self.normalise(x, y, self.in_place, self.identity)
+
+    def collected_affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return scale and shift of each channel by the collected statistics."""
+        mean_sum, var_sum, weight = (blob.data for blob in self.blobs)
+        factor = 1 / weight[0] if weight[0] else weight[0]
+        np.divide(1, np.sqrt(var_sum * factor + self.eps), out=self.inv_std)
+        return self.inv_std, -mean_sum * factor * self.inv_std
+
+    def normalise(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        keep: bool,
+        affine: tuple[np.ndarray, np.ndarray],
+        residual: np.ndarray | None = None,
+        slope: float = 1,
+    ) -> None:
+        """Compute y from flat x by the batch's statistics, and collect them; the rest: see the kernel."""
+        mean_sum, var_sum, weight = (blob.data for blob in self.blobs)
         weight *= self.fraction
         weight += 1
         batch_norm_forward(
@@ -88,12 +107,15 @@ class BatchNormLayer(Layer):
             self.spatial,
             self.eps,
             self.fraction,
-            self.in_place,
+            keep,
             self.input,
             self.mean,
             self.inv_std,
             mean_sum,
             var_sum,
+            *affine,
+            self.nothing if residual is None else residual,
+            self.dtype.type(slope),
             y,
         )
 
@@ -102,24 +124,66 @@ class BatchNormLayer(Layer):
             return
         dy, dx = top[0].flat_diff, bottom[0].flat_diff
         if self.use_global_stats:
-            scale_forward(dy, self.inv_std, self.no_shift, self.spatial, False, self.input, dx)
+            no_shift = self.identity[1]
+            scale_forward(dy, self.inv_std, no_shift, self.spatial, False, self.nothing, self.dtype.type(1), dx)
         else:
             x = self.input if self.in_place else bottom[0].flat_data
-            batch_norm_backward(x, dy, self.spatial, self.mean, self.inv_std, dx)
+            self.normalise_backward(x, dy, dx, self.identity[0])
+
+    def normalise_backward(
+        self,
+        x: np.ndarray,
+        dy: np.ndarray,
+        dx: np.ndarray,
+        gamma: np.ndarray,
+        mask: tuple[np.ndarray, float] | None = None,
+        residual_diff: np.ndarray | None = None,
+    ) -> None:
+        """Compute dx, and `sums`, the gradients of gamma and beta.
+
+        mask: (y, slope) of a ReLU. residual_diff: where the gradient of a residual goes.
+        """
+        y, slope = mask or (dy, 1)
+        masked = mask is not None or residual_diff is not None
+        g = residual_diff if residual_diff is not None else dx if masked else dy
+        batch_norm_backward(
+            x,
+            dy,
+            self.spatial,
+            self.mean,
+            self.inv_std,
+            gamma,
+            masked,
+            y,
+            self.dtype.type(slope),
+            g,
+            dx,
+            *self.sums,
+        )
 
 
 @parallel_kernel
-def batch_norm_forward(x, spatial, eps, fraction, keep, kept, mean, inv_std, mean_sum, var_sum, y):
+def batch_norm_forward(
+    x, spatial, eps, fraction, keep, kept, mean, inv_std, mean_sum, var_sum, gamma, beta, residual, slope, y
+):
+    """Normalise x by the statistics of the batch and go on to y = f(gamma x^ + beta + residual).
+
+    residual: of x's size, or empty for none. slope: of f, the ReLU that follows; 1 for none. keep: whether x is
+    copied to `kept`, as it must be where y is x.
+    """
     channels = mean.size
     step = channels * spatial
     count = x.size // channels
     one = x.dtype.type(1)
+    source = kept if keep else x
     for c in numba.prange(channels):
         # Planes are summed in single, their sums in double precision. The second and the third pass find the
         # planes in the cache.
         total = 0.0
         for start in range(c * spatial, x.size, step):
             plane = x[start : start + spatial]
+            if keep:
+                kept[start : start + spatial] = plane
             part = x.dtype.type(0)
             for i in range(spatial):
                 part += plane[i]
@@ -127,44 +191,121 @@ def batch_norm_forward(x, spatial, eps, fraction, keep, kept, mean, inv_std, mea
         mu = x.dtype.type(total / count)
         total = 0.0
         for start in range(c * spatial, x.size, step):
-            plane = x[start : start + spatial]
+            plane = source[start : start + spatial]
             part = x.dtype.type(0)
             for i in range(spatial):
                 part += (plane[i] - mu) * (plane[i] - mu)
             total += part
         factor = one / math.sqrt(x.dtype.type(total / count) + eps)
         for start in range(c * spatial, x.size, step):
-            plane, out = x[start : start + spatial], y[start : start + spatial]
-            if keep:
-                kept[start : start + spatial] = plane
-            for i in range(spatial):
-                out[i] = (plane[i] - mu) * factor
+            plane, out = source[start : start + spatial], y[start : start + spatial]
+            if residual.size > 0:
+                more = residual[start : start + spatial]
+                _normalise_and_add(plane, mu, factor, gamma[c], beta[c], more, slope, out)
+            else:
+                _normalise(plane, mu, factor, gamma[c], beta[c], slope, out)
         mean[c], inv_std[c] = mu, factor
         mean_sum[c] = fraction * mean_sum[c] + mu
         var_sum[c] = fraction * var_sum[c] + x.dtype.type(total / max(1, count - 1))
 
 
+@kernel
+def _normalise(x, mu, factor, gamma, beta, slope, y):
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        v = (x[i] - mu) * factor * gamma + beta
+        y[i] = slope * v if v < zero else v
+
+
+@kernel
+def _normalise_and_add(x, mu, factor, gamma, beta, residual, slope, y):
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        v = (x[i] - mu) * factor * gamma + beta + residual[i]
+        y[i] = slope * v if v < zero else v
+
+
 @parallel_kernel
-def batch_norm_backward(x, dy, spatial, mean, inv_std, dx):
+def batch_norm_backward(
+    x, dy, spatial, mean, inv_std, gamma, masked, y, slope, g, dx, gamma_sums, beta_sums
+):
+    """Compute dx from dy where y = f(gamma x^ + beta + residual); dx may be dy.
+
+    masked, slope: whether a ReLU or a residual follows, and the ReLU's slope. g: where dy f' goes if something
+    follows: to dx or, where there is a residual, to its gradient; else dy. gamma_sums, beta_sums: the sums of
+    g x^ and of g, the gradients of gamma and beta.
+    """
     channels = mean.size
     step = channels * spatial
     count = x.size // channels
+    # Loops over two arrays that turn out to be one use no vectors, unless they are written for one.
+    same_gradient, same_result = g.ctypes.data == dy.ctypes.data, g.ctypes.data == dx.ctypes.data
     for c in numba.prange(channels):
         mu, factor = mean[c], inv_std[c]
         total, weighted = 0.0, 0.0
         for start in range(c * spatial, x.size, step):
-            plane, grads = x[start : start + spatial], dy[start : start + spatial]
-            part = x.dtype.type(0)
-            weighted_part = x.dtype.type(0)
-            for i in range(spatial):
-                part += grads[i]
-                weighted_part += grads[i] * (plane[i] - mu)
+            plane, grads = x[start : start + spatial], g[start : start + spatial]
+            if not masked:
+                part, weighted_part = _sums(plane, mu, grads)
+            elif same_gradient:
+                part, weighted_part = _mask_in_place(plane, mu, y[start : start + spatial], slope, grads)
+            else:
+                above = dy[start : start + spatial]
+                part, weighted_part = _mask(plane, mu, y[start : start + spatial], above, slope, grads)
             total += part
             weighted += weighted_part
+        gamma_sums[c], beta_sums[c] = weighted * factor, total
         shift = x.dtype.type(total / count)
-        slope = x.dtype.type(weighted / count) * factor * factor
+        tilt = x.dtype.type(weighted / count) * factor * factor
+        scale = factor * gamma[c]
         for start in range(c * spatial, x.size, step):
-            plane, grads = x[start : start + spatial], dy[start : start + spatial]
-            out = dx[start : start + spatial]
-            for i in range(spatial):
-                out[i] = (grads[i] - shift - (plane[i] - mu) * slope) * factor
+            plane, grads = x[start : start + spatial], g[start : start + spatial]
+            if same_result:
+                _gradient_in_place(plane, mu, shift, tilt, scale, grads)
+            else:
+                _gradient(plane, mu, grads, shift, tilt, scale, dx[start : start + spatial])
+
+
+@kernel
+def _sums(x, mu, g):
+    total = weighted = x.dtype.type(0)
+    for i in range(x.size):
+        total += g[i]
+        weighted += g[i] * (x[i] - mu)
+    return total, weighted
+
+
+@kernel
+def _mask(x, mu, y, dy, slope, g):
+    zero = x.dtype.type(0)
+    total = weighted = zero
+    for i in range(x.size):
+        v = dy[i] if y[i] > zero else slope * dy[i]
+        g[i] = v
+        total += v
+        weighted += v * (x[i] - mu)
+    return total, weighted
+
+
+@kernel
+def _mask_in_place(x, mu, y, slope, g):
+    zero = x.dtype.type(0)
+    total = weighted = zero
+    for i in range(x.size):
+        v = g[i] if y[i] > zero else slope * g[i]
+        g[i] = v
+        total += v
+        weighted += v * (x[i] - mu)
+    return total, weighted
+
+
+@kernel
+def _gradient_in_place(x, mu, shift, tilt, scale, g):
+    for i in range(x.size):
+        g[i] = (g[i] - shift - (x[i] - mu) * tilt) * scale
+
+
+@kernel
+def _gradient(x, mu, g, shift, tilt, scale, dx):
+    for i in range(x.size):
+        dx[i] = (g[i] - shift - (x[i] - mu) * tilt) * scale

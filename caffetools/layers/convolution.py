@@ -22,6 +22,7 @@ import numpy as np
 
 from caffetools.engine.cpu.conv import ConvPlan
 from caffetools.engine.cpu.conv_nd import NdConvPlan
+from caffetools.engine.cpu.finish import Finish
 from caffetools.glog import check_eq, check_gt, fatal
 from caffetools.layer import Layer
 from caffetools.layers.bias import sum_spans
@@ -32,6 +33,7 @@ class ConvolutionLayer(Layer):
     min_bottoms = 1
     min_tops = 1
     equal_bottoms_tops = True
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)
@@ -121,6 +123,12 @@ class ConvolutionLayer(Layer):
         for below, above in zip(bottom, top, strict=True):
             x, y = below.flat_data.reshape(self.x_shape), above.flat_data.reshape(self.y_shape)
             self.plan.forward(x, w, b, y)
+
+    def forward_finished(self, x: np.ndarray, y: np.ndarray, finish: Finish | None) -> None:
+        """Compute flat y from flat x and finish it, with a plan that can (`ConvPlan`)."""
+        w = self.blobs[0].flat_data.reshape(self.w_shape)
+        b = self.blobs[1].data if len(self.blobs) > 1 else None
+        self.plan.forward(x.reshape(self.x_shape), w, b, y.reshape(self.y_shape), finish)
 
     def backward(self, top, propagate_down, bottom):
         w = self.blobs[0].flat_data.reshape(self.w_shape)

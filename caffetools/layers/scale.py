@@ -13,7 +13,8 @@ import numba
 import numpy as np
 
 from caffetools import glog
-from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.glog import check
 from caffetools.layer import Layer
 from caffetools.parts.broadcast import parameter_shape, spans
 from caffetools.proto import caffe_pb2
@@ -32,6 +33,9 @@ class ScaleLayer(Layer):
             self.add_param(shape, param.filler if param.HasField("filler") else ones)
         else:
             shape = bottom[1].shape
+        words = f"bias_filler without bias_term: true would have no effect (layer '{self.name}')"
+        told = param.HasField("bias_term") or not param.HasField("bias_filler")
+        check(told, "has_bias_term() || !has_bias_filler()", words)
         self.has_bias = param.bias_term
         if self.has_bias:
             # The original makes a Bias layer of the same name here, which its log shows.
@@ -59,6 +63,7 @@ class ScaleLayer(Layer):
             self.spans.inner,
             self.in_place,
             self.input,
+            self.dtype.type(1),
             top[0].flat_data,
         )
 
@@ -85,21 +90,43 @@ class ScaleLayer(Layer):
 
 
 @parallel_kernel
-def scale_forward(x, s, b, inner, keep, kept, y):
-    """Write x s + b to y, and x to `kept` if `keep`."""
+def scale_forward(x, s, b, inner, keep, kept, slope, y):
+    """Write f(x s + b) to y, and x to `kept` if `keep`; slope: of f, a ReLU that follows, 1 for none."""
+    in_place = x.ctypes.data == y.ctypes.data
     for row in numba.prange(x.size // inner):
         factor, shift = s[row % s.size], b[row % s.size]
         first, last = row * inner, (row + 1) * inner
-        source, out = x[first:last], y[first:last]
         if keep:
-            kept[first:last] = source
-        for i in range(inner):
-            out[i] = source[i] * factor + shift
+            # Read from the copy: a loop over two arrays that turn out to be one uses no vectors.
+            kept[first:last] = x[first:last]
+            _scale(kept[first:last], factor, shift, slope, y[first:last])
+        elif in_place:
+            _scale_in_place(factor, shift, slope, y[first:last])
+        else:
+            _scale(x[first:last], factor, shift, slope, y[first:last])
+
+
+@kernel
+def _scale_in_place(factor, shift, slope, y):
+    zero = y.dtype.type(0)
+    for i in range(y.size):
+        v = y[i] * factor + shift
+        y[i] = slope * v if v < zero else v
+
+
+@kernel
+def _scale(x, factor, shift, slope, y):
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        v = x[i] * factor + shift
+        y[i] = slope * v if v < zero else v
 
 
 @parallel_kernel
 def scale_backward(x, dy, s, inner, wanted, dx, ds, db):
     """Write the sums over all but the middle axis to ds and db, and dy s to dx if it is wanted."""
+    in_place = dx.ctypes.data == dy.ctypes.data
+    no_shift, no_slope = x.dtype.type(0), x.dtype.type(1)
     for d in numba.prange(s.size):
         factor = s[d]
         scale_total = x.dtype.type(0)
@@ -113,9 +140,9 @@ def scale_backward(x, dy, s, inner, wanted, dx, ds, db):
                 bias_part += grads[i]
             scale_total += scale_part
             bias_total += bias_part
-            if wanted:
-                out = dx[start : start + inner]
-                for i in range(inner):
-                    out[i] = grads[i] * factor
+            if wanted and in_place:
+                _scale_in_place(factor, no_shift, no_slope, dx[start : start + inner])
+            elif wanted:
+                _scale(grads, factor, no_shift, no_slope, dx[start : start + inner])
         ds[d] = scale_total
         db[d] = bias_total
