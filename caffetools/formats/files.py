@@ -33,8 +33,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
             yield path
         return
     target = os.path.realpath(path)
-    exists = os.path.exists(target)
-    if exists and not os.access(target, os.W_OK):  # a rename would get round the write protection
+    mode = os.stat(target).st_mode & 0o7777 if os.path.exists(target) else None
+    if mode is not None and not os.access(target, os.W_OK):  # a rename would get round the write protection
         glog.fatal(f"Cannot write {path}: {os.strerror(errno.EACCES)}")
     temporary = os.path.join(
         os.path.dirname(target), f".{os.path.basename(target)}.{secrets.token_hex(4)}.tmp"
@@ -44,8 +44,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
         with write_errors(path):
             yield temporary
             sync(temporary)
-            if exists:
-                os.chmod(temporary, os.stat(target).st_mode & 0o7777)
+            if mode is not None:
+                os.chmod(temporary, mode)
             os.replace(temporary, target)
             sync_folder(os.path.dirname(target))
     finally:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from caffetools import upgrade
 from caffetools.glog import check, check_eq, check_ge, check_gt, info
 from caffetools.layer import TEST, TRAIN, Context
 from caffetools.net import Net, weights
 from caffetools.proto import caffe_pb2
 
+#: Changes a net as it was read, before its layers are filtered.
+Edit = Callable[["caffe_pb2.NetParameter"], None]
+
 TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
-def train_net(param: caffe_pb2.SolverParameter, context: Context) -> Net:
-    """Build the net that is trained, and copy the weights that the solver file or the command line names."""
+def unchanged(net: caffe_pb2.NetParameter) -> None:
+    """Leave a net as it was read."""
+
+
+def train_net(
+    param: caffe_pb2.SolverParameter, context: Context, plan: bool = False, edit: Edit = unchanged
+) -> Net:
+    """Build the net that is trained, and copy the weights that the solver file or the command line names.
+
+    plan: as in `Net`; a solver that shows debug_info has nets without a plan. edit: called with the net as it was read.
+    """
     given = [name for name in TRAIN_FIELDS if param.HasField(name)]
     fields = ", ".join(TRAIN_FIELDS)
     check_ge(
@@ -35,10 +49,12 @@ def train_net(param: caffe_pb2.SolverParameter, context: Context) -> Net:
     else:
         info(f"Creating training net from {'net' if field == 'net' else 'train_net'} file: {value}")
         source = upgrade.read_net_text(value)
-    return _build(param, source, TRAIN, param.train_state, context)
+    return _build(param, source, TRAIN, param.train_state, context, plan, edit)
 
 
-def test_nets(param: caffe_pb2.SolverParameter, context: Context) -> list[Net]:
+def test_nets(
+    param: caffe_pb2.SolverParameter, context: Context, plan: bool = False, edit: Edit = unchanged
+) -> list[Net]:
     """Build the nets that are tested: every test_net_param, every test_net, then the generic net as often as needed."""
     sources = [("test_net_param", net) for net in param.test_net_param]
     sources += [(f"test_net file: {path}", path) for path in param.test_net]
@@ -60,7 +76,7 @@ def test_nets(param: caffe_pb2.SolverParameter, context: Context) -> list[Net]:
         info(f"Creating test net (#{i}) specified by {words}")
         state = param.test_state[i] if param.test_state else caffe_pb2.NetState()
         net = upgrade.read_net_text(source) if isinstance(source, str) else upgrade.upgrade_net(source, words)
-        nets.append(_build(param, net, TEST, state, context))
+        nets.append(_build(param, net, TEST, state, context, plan, edit))
     return nets
 
 
@@ -86,15 +102,16 @@ def _test_net_count(param, explicit):
     return len(param.test_iter)
 
 
-def _build(param, source, phase, state, context):
+def _build(param, source, phase, state, context, plan, edit):
     net_param = caffe_pb2.NetParameter()
     net_param.CopyFrom(source)
+    edit(net_param)
     # Later scalars win, stages are appended: the phase, the net's own state, the solver's state for it.
     merged = caffe_pb2.NetState(phase=phase)
-    merged.MergeFrom(source.state)
+    merged.MergeFrom(net_param.state)
     merged.MergeFrom(state)
     net_param.state.CopyFrom(merged)
-    net = Net(net_param, context)
+    net = Net(net_param, context, plan=plan and not param.debug_info)
     for names in param.weights:
         for name in weights.split_list(names):
             info(f"Finetuning from {name}")

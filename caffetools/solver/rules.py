@@ -11,6 +11,9 @@ With the gradient g after scaling and decay, the local rate a = rate * lr_mult, 
               with c = sqrt(1 - b2^t) / (1 - b1^t) in step t = 1, 2, ...
 
 The rate is part of the SGD and Nesterov history, so a falling rate does not rescale past steps (as in the original).
+Decoupled weight decay (AdamW, SGDW: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019) is not part of
+g: w *= 1 - a * decay before the pass, with the decay of each parameter.
+
 After the pass the diffs hold u, as in the original, whose snapshots with `snapshot_diff` show them.
 
 The parameters lie in one flat buffer; a table of blocks cuts it into pieces of at most BLOCK elements, each within one
@@ -51,6 +54,15 @@ def squares_of_blocks(g, blocks, sums):
             v = np.float64(g[i])
             total += v * v
         sums[b] = total
+
+
+@parallel_kernel
+def decay_weights(w, blocks, factors):
+    """Multiply each parameter by its factor."""
+    for b in numba.prange(blocks.shape[0]):
+        factor = factors[blocks[b, 2]]
+        for i in range(blocks[b, 0], blocks[b, 1]):
+            w[i] *= factor
 
 
 @kernel

@@ -2,7 +2,13 @@
 
 `P_iter_N.caffemodel` and `P_iter_N.solverstate` (HDF5: with `.h5` added) are the original's formats. The side file
 `P_iter_N.resume.json` keeps what the original forgot: the data cursors, the random state and the window of losses, so
-that a resumed run gives the numbers of an uninterrupted one. The solverstate comes last: where it exists, all three do.
+that a resumed run gives the numbers of an uninterrupted one; beside these, how the run has gone (see `control`). Where
+a moving average of the weights is kept, one file holds the average and the other the weights: `P_iter_N.caffemodel`
+what `ema_snapshot` says, `P_iter_N.resume.caffemodel` the rest. The solverstate comes last: where it exists, all of
+them do.
+`P_best` is the best snapshot, which is replaced by better ones.
+
+A snapshot that is taken during the tests of an iteration holds what was there before them: they are done again.
 """
 
 from __future__ import annotations
@@ -41,37 +47,62 @@ def check_prefix(param: caffe_pb2.SolverParameter) -> None:
 
 def _sweep(prefix):
     """Remove the temporary files of snapshots that a kill cut short; young ones may be another run's."""
-    for path in prefix.parent.glob(f".{glob.escape(prefix.name)}_iter_*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > LEFT_BEHIND:
-                path.unlink()
+    for names in ("_iter_*.tmp", "_best.*.tmp"):
+        for path in prefix.parent.glob(f".{glob.escape(prefix.name)}{names}"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+                    path.unlink()
 
 
-def write(solver) -> str:
-    """Write the snapshot of a solver at its present iteration and return the name of its solverstate."""
-    param = solver.param
-    stem = f"{param.snapshot_prefix}_iter_{solver.iter}"
+def stem_of(solver) -> str:
+    """Return how the names of a snapshot of the present iteration begin."""
+    return f"{solver.param.snapshot_prefix}_iter_{solver.iter}"
+
+
+def write(solver, stem: str) -> str:
+    """Write the snapshot of a solver at its present iteration and return the name of its solverstate.
+
+    stem: how its names begin. What bears them already is replaced.
+    """
+    param, average = solver.param, solver.average
     in_hdf5 = param.snapshot_format == caffe_pb2.SolverParameter.HDF5
     suffix, kind = (".h5", "HDF5 file") if in_hdf5 else ("", "binary proto file")
-    model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
-    # All three are complete on disk before the first is renamed; leaving the block renames them, the last one first.
+    model, other, state = (f"{stem}.{name}{suffix}" for name in ("caffemodel", "resume.caffemodel", "solverstate"))
+    averaged = average is not None and average.values is not None
+    moment = solver.moment()
+    # All are complete on disk before the first is renamed; leaving the block renames them, the last one first.
     with (
         files.atomic_path(state) as new_state,
         files.atomic_path(side_file(state)) as new_side,
+        files.atomic_path(other) if averaged else contextlib.nullcontext() as new_other,
         files.atomic_path(model) as new_model,
     ):
         info(f"Snapshotting to {kind} {model}")
-        if in_hdf5:
-            weights.write_hdf5(solver.net, new_model, param.snapshot_diff)
-        else:
-            binary.write(new_model, solver.net.to_proto(param.snapshot_diff))
-        Path(new_side).write_text(json.dumps(_resume_data(solver), indent=1) + "\n", encoding="utf-8")
+        with average.shown(param.ema_snapshot) if averaged else contextlib.nullcontext():
+            _write_weights(solver, new_model)
+        if averaged:
+            with average.shown(not param.ema_snapshot):
+                _write_weights(solver, new_other)
+        data = {"version": RESUME_VERSION, "iter": solver.iter, **moment, "snapshots": solver.retention.stems}
+        if averaged:
+            data["average"] = "caffemodel" if param.ema_snapshot else "resume.caffemodel"
+        Path(new_side).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         info(f"Snapshotting solver state to {kind} {state}")
         if in_hdf5:
-            hdf5.write_state(new_state, solver.iter, model, solver.current_step, solver.history)
+            hdf5.write_state(new_state, solver.iter, model, moment["current_step"], solver.history)
         else:
-            binary.write(new_state, _state_proto(solver, model))
+            binary.write(new_state, _state_proto(solver, model, moment["current_step"]))
+        # One that is replaced has no state while its files are renamed: a kill leaves no mixture that looks whole.
+        Path(state).unlink(missing_ok=True)
     return state
+
+
+def _write_weights(solver, path):
+    param = solver.param
+    if param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
+        weights.write_hdf5(solver.net, path, param.snapshot_diff)
+    else:
+        binary.write(path, solver.net.to_proto(param.snapshot_diff))
 
 
 def restore(solver, path: str) -> None:
@@ -107,7 +138,9 @@ def restore(solver, path: str) -> None:
                 f"History blob {i} of {path} has {theirs.size} values, this net needs {mine.size}: it is of another net"
             )
         mine[...] = theirs.reshape(mine.shape)
-    _restore_side_file(solver, side_file(path))
+    if solver.average is not None:
+        solver.average.values = None  # it begins again with these weights, unless the side file knows better
+    _restore_side_file(solver, path, learned_net and _beside(learned_net, path))
 
 
 def side_file(state: str) -> str:
@@ -121,8 +154,8 @@ def _beside(model, state):
     return str(beside) if not Path(model).exists() and beside.exists() else model
 
 
-def _state_proto(solver, model):
-    state = caffe_pb2.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
+def _state_proto(solver, model, current_step):
+    state = caffe_pb2.SolverState(iter=solver.iter, learned_net=model, current_step=current_step)
     for array in solver.history:
         blob_format.fill_proto(state.history.add(), array)
     return state
@@ -133,21 +166,24 @@ def _layer_states(net):
     return {name: state for name, state in states.items() if state is not None}
 
 
-def _resume_data(solver):
+def moment(solver) -> dict:
+    """Return where a run is, beside its weights and history, as JSON values."""
     return {
-        "version": RESUME_VERSION,
-        "iter": solver.iter,
+        "current_step": solver.current_step,
         "random": {"seed": solver.random.seed, "count": solver.random.count},
         "losses": list(solver.losses),
+        "control": solver.control.get_state(),
         "train_net": _layer_states(solver.net),
         "test_nets": [_layer_states(net) for net in solver.test_nets],
     }
 
 
-def _restore_side_file(solver, path):
+def _restore_side_file(solver, state, model):
+    path = side_file(state)
     if not Path(path).exists():
         return
     consequence = "resuming without it, data starts from the beginning"
+    before = solver.control.get_state()
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         if data["version"] != RESUME_VERSION or data["iter"] != solver.iter:
@@ -155,12 +191,35 @@ def _restore_side_file(solver, path):
             return
         seed, count = int(data["random"]["seed"]), int(data["random"]["count"])
         losses = [float(loss) for loss in data["losses"]]
+        stems = [str(stem) for stem in data.get("snapshots", [])]
+        solver.control.set_state(data.get("control", {}))
         _restore_layers(solver, [data["train_net"], *data["test_nets"]])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        solver.control.set_state(before)
         warning(f"{path} cannot be read ({error!r}): {consequence}")
         return
     solver.random.seed, solver.random.count = seed, count
+    solver.retention.stems = stems
     solver.resume_losses(losses)
+    if "average" in data and model:
+        _restore_average(solver, path, model, data["average"])
+
+
+def _restore_average(solver, side, model, averaged):
+    """Give the net its weights and the average its own; one of the two is in `model`, which the net has."""
+    other = side.removesuffix("json") + "caffemodel" + (".h5" if model.endswith(".h5") else "")
+    if not Path(other).exists():
+        fatal(f"File not found: {other} (weights that belong to {side}, beside those of {model})")
+    average = solver.average
+    if averaged == "caffemodel":
+        if average is not None:
+            average.values = solver.net.param_data.copy()
+        weights.copy_from(solver.net, other)
+    elif average is not None:
+        kept = solver.net.param_data.copy()
+        weights.copy_from(solver.net, other)
+        average.values = solver.net.param_data.copy()
+        solver.net.param_data[...] = kept
 
 
 def _restore_layers(solver, states_of_nets):

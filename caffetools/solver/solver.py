@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from math import isfinite
 
 import numpy as np
@@ -18,10 +19,14 @@ from caffetools.glog import check_ge, fatal, info
 from caffetools.layer import Context
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
-from caffetools.solver import finite, nets, report, signals, snapshot
+from caffetools.solver import determinism, finite, nets, report, settings, signals, snapshot
+from caffetools.solver.average import WeightAverage
+from caffetools.solver.control import RunControl
+from caffetools.solver.listener import Listener, Step
 from caffetools.solver.names import check_known
 from caffetools.solver.policies import advance_step, check_policy, learning_rate
-from caffetools.solver.rules import RULES, block_table, squares_of_blocks
+from caffetools.solver.retention import Retention
+from caffetools.solver.rules import RULES, block_table, decay_weights, squares_of_blocks
 
 REGULARIZATIONS = ("L1", "L2")
 
@@ -31,10 +36,12 @@ class Solver:
 
     param: an upgraded SolverParameter. requested: called between steps, returns "none", "stop" or "snapshot".
     rank, ranks: this process among those that train together. random: where a file without `random_seed` takes its
-    random numbers from; the system's entropy by default.
+    random numbers from; the system's entropy by default. plan: whether the nets share memory among their blobs (see
+    `Net`), which is not for those who look into them. edit_net: called with each net as it was read, to change it.
 
     `net` is the net that learns, `test_nets` share its weights; `history` holds the update rule's state as arrays of
-    the parameters' shapes, in the order that snapshot files use; `iter` counts finished steps.
+    the parameters' shapes, in the order that snapshot files use; `iter` counts finished steps. `listeners` are told of
+    each step and each test.
     """
 
     def __init__(
@@ -44,6 +51,8 @@ class Solver:
         rank: int = 0,
         ranks: int = 1,
         random: RandomSource | None = None,
+        plan: bool = False,
+        edit_net: nets.Edit = nets.unchanged,
     ):
         self.param = caffe_pb2.SolverParameter()
         self.param.CopyFrom(param)
@@ -52,22 +61,31 @@ class Solver:
         self.rule = _rule(param)
         check_ge(param.iter_size, 1, "param_.iter_size() >= 1", "iter_size counts the batches of a step.")
         check_ge(param.average_loss, 1, "param_.average_loss() >= 1", "average_loss should be non-negative.")
-        if param.snapshot or (param.snapshot_after_train and param.snapshot_prefix):
+        if param.snapshot or (param.snapshot_prefix and (param.snapshot_after_train or param.time_limit)):
             # The original tried only where `snapshot` is set, and lost a finished run where the last one failed.
             snapshot.check_prefix(param)
-        seeded = param.random_seed >= 0
-        self.random = RandomSource(param.random_seed + rank) if seeded else random or RandomSource()
+        if param.deterministic:
+            determinism.fix_seeds(self.param)
+        seed = self.param.random_seed
+        self.random = RandomSource(seed + rank) if seed >= 0 else random or RandomSource()
         context = Context(random=self.random, rank=rank, ranks=ranks)
-        self.net: Net = nets.train_net(param, context)
-        self.test_nets: list[Net] = nets.test_nets(param, context)
+        self.net: Net = nets.train_net(param, context, plan, edit_net)
+        self.test_nets: list[Net] = nets.test_nets(param, context, plan, edit_net)
         self.iter = 0
         self.current_step = 0
+        self.rate = np.float32(0)  # of the last update
+        self.gradient_norm = 0.0  # of the last update that needed it, over all parameters, as clip_gradients sees it
         self.losses: deque[float] = deque(maxlen=param.average_loss)
         self._losses_resumed = False
         self.callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        self.listeners: list[Listener] = []
         self._make_history()
+        self.control = RunControl(param, self.test_nets)
+        self.retention = Retention(param.snapshot_keep)
+        self.average = WeightAverage(self.net, param.ema_decay, self._blocks) if param.ema_decay else None
         self._stopping = False
         self._last_snapshot = ""
+        self._moment: dict | None = None  # where the run was before the tests of the present iteration
         info("Solver scaffolding done.")
 
     def _make_history(self):
@@ -101,10 +119,18 @@ class Solver:
         """Continue from a snapshot: a `.solverstate` or `.solverstate.h5` file."""
         snapshot.restore(self, path)
         self._last_snapshot = path
+        self._moment = None
 
     def snapshot(self) -> None:
         """Write a snapshot of the present iteration."""
-        self._last_snapshot = snapshot.write(self)
+        stem = snapshot.stem_of(self)
+        self.retention.add(stem)
+        self._last_snapshot = snapshot.write(self, stem)
+        self.retention.prune()
+
+    def moment(self) -> dict:
+        """Return where the run is, beside its weights and history; during tests: where it was before them."""
+        return snapshot.moment(self) if self._moment is None else self._moment
 
     def solve(self, resume_file: str | None = None) -> None:
         """Train until `max_iter`, with the tests, displays and snapshots that the solver file asks for."""
@@ -114,14 +140,17 @@ class Solver:
         if resume_file:
             info(f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
+        settings.warn(self)
         self._stopping = False
         param = self.param
         self.step(param.max_iter - self.iter)
-        if param.snapshot_after_train and (not param.snapshot or self.iter % param.snapshot):
+        last = param.snapshot_after_train or (self.control.timed_out and param.snapshot_prefix)
+        if last and (not param.snapshot or self.iter % param.snapshot):
             self.snapshot()
         if self._stopping:
             info("Optimization stopped early.")
             return
+        self._moment = self.moment()  # before the pass for the display, which takes a batch
         if param.display and self.iter % param.display == 0:
             self._note_loss(self.net.forward())
             info(f"Iteration {self.iter}, loss = {self.smoothed_loss:g}")
@@ -138,6 +167,9 @@ class Solver:
             # The window starts anew at each call, as in the original.
             self.losses.clear()
         self._losses_resumed = False
+        self._moment = None
+        if self.average is not None:
+            self.average.start()
         display_line = report.DisplayLine(self.iter, (self.net, *self.test_nets))
         progress = report.Progress(self.iter, end)
         try:
@@ -158,6 +190,7 @@ class Solver:
             self.test_all()
             if self._stopping:
                 return
+            self._moment = None
         for on_start, _ in self.callbacks:
             on_start()
         display = bool(param.display) and self.iter % param.display == 0
@@ -175,10 +208,22 @@ class Solver:
         for _, on_gradients_ready in self.callbacks:
             on_gradients_ready()
         self.apply_update()
+        if self.average is not None:
+            self.average.update(self.iter)
+        self._tell_step(loss / param.iter_size)
         self.iter += 1
+        self._reduce_rate(self.control.trained(loss / param.iter_size, self.iter))
         request = self._poll()
         if (param.snapshot and self.iter % param.snapshot == 0) or request == signals.SNAPSHOT:
             self.snapshot()
+
+    def _tell_step(self, loss):
+        if not self.listeners:
+            return
+        values = self.net.output_values()
+        step = Step(self.iter, self.rate, loss, self.smoothed_loss, values, self.gradient_norm)
+        for listener in self.listeners:
+            listener.trained(step)
 
     def _refuse_loss(self, loss):
         last = f"The last snapshot, {self._last_snapshot}, is untouched. " if self._last_snapshot else ""
@@ -194,6 +239,8 @@ class Solver:
     def _poll(self):
         """Return what is requested; a stop is remembered."""
         request = self.requested()
+        if request == signals.NONE and self.control.out_of_time():
+            request = signals.STOP
         if request == signals.STOP:
             self._stopping = True
         return request
@@ -207,29 +254,38 @@ class Solver:
         """Turn the gradients into a step and take it; the diffs hold the step afterwards."""
         param, net = self.param, self.net
         dtype = net.context.dtype.type
-        rate = self.learning_rate()
-        if param.display and self.iter % param.display == 0:
+        rate = self.rate = self.learning_rate()
+        display = bool(param.display) and self.iter % param.display == 0
+        if display:
             info(f"Iteration {self.iter}, lr = {rate:g}")
+        if param.clip_gradients >= 0 or self.listeners or (display and param.log_gradient_norm):
+            self.gradient_norm = self._norm_of_gradients()
+        if display and param.log_gradient_norm:
+            info(f"Iteration {self.iter}, gradient norm = {self.gradient_norm:g}")
         scale = self._clip_scale() / param.iter_size
+        rates, decays = self._rate_mults * dtype(rate), self._decays
+        if param.decoupled_decay:
+            decay_weights(net.param_data, self._blocks, (1 - np.float64(rates) * decays).astype(dtype))
+            decays = np.zeros_like(decays)
         self.rule.kernel(
             net.param_data,
             net.param_diff,
             self._history,
             self._blocks,
             dtype(scale),
-            self._rate_mults * dtype(rate),
-            self._decays,
+            rates,
+            decays,
             param.regularization_type == "L1",
             np.array(self.rule.hyper(param, self.iter), net.context.dtype),
         )
 
-    def _clip_scale(self):
-        limit = self.param.clip_gradients
-        if limit < 0:
-            return 1.0
+    def _norm_of_gradients(self):
         squares_of_blocks(self.net.param_diff, self._blocks, self._squares)
-        norm = float(np.sqrt(self._squares.sum()))
-        if norm <= limit:
+        return float(np.sqrt(self._squares.sum()))
+
+    def _clip_scale(self):
+        limit, norm = self.param.clip_gradients, self.gradient_norm
+        if limit < 0 or norm <= limit:
             return 1.0
         scale = limit / norm
         info(
@@ -237,21 +293,59 @@ class Solver:
         )
         return scale
 
+    def _reduce_rate(self, why):
+        """Take a step of lr_policy plateau where there is a reason."""
+        before, after = (learning_rate(self.param, self.iter, self.current_step + i) for i in (0, 1))
+        if why and after < before:
+            self.current_step += 1
+            info(f"Plateau: {why}: lr {before:g} -> {after:g}")
+
     def test_all(self) -> None:
         """Test every test net; a stop requested meanwhile ends the tests."""
+        if self._moment is None:
+            self._moment = snapshot.moment(self)
+        results = []
         for i in range(len(self.test_nets)):
             if self._stopping:
                 return
-            self.test(i)
+            results.append(self.test(i))
+        if results and not self._stopping:
+            self._judge(results)
 
-    def test(self, index: int = 0) -> None:
-        """Run one test net for its `test_iter` batches and log the means of its outputs."""
+    def _judge(self, results):
+        """Do what follows from the results of all test nets."""
+        outcome = self.control.tested(results, self.iter)
+        if outcome.best:
+            info(f"Best so far: {outcome.best}")
+            snapshot.write(self, f"{self.param.snapshot_prefix}_best")
+        self._reduce_rate(outcome.reduce)
+        if outcome.stop:
+            info(f"Stopping early: {outcome.stop}")
+            self._stopping = True
+
+    def test(self, index: int = 0) -> list[tuple[str, float, float]] | None:
+        """Run one test net for its `test_iter` batches and log the means of its outputs.
+
+        Returns (blob name, mean, loss weight) of each element of each output; None where a stop came between.
+        """
         info(f"Iteration {self.iter}, Testing net (#{index})")
-        net = self.test_nets[index]
-        net.share_weights_from(self.net)
-        batches = self.param.test_iter[index]
-        loss = 0.0
-        sums: list[float] | None = None
+        self.test_nets[index].share_weights_from(self.net)
+        averaged = self.average is not None and self.param.ema_test
+        with self.average.shown(True) if averaged else nullcontext():
+            loss, means = self._run_test(self.test_nets[index], self.param.test_iter[index])
+        if self._stopping:
+            info("Test interrupted.")
+            return None
+        if self.param.test_compute_loss:
+            info(f"Test loss: {loss:g}")
+        report.output_lines("Test", means)
+        for listener in self.listeners:
+            listener.tested(self.iter, index, means)
+        return means
+
+    def _run_test(self, net, batches):
+        """Return the mean loss, and the means of the outputs, of a number of batches; of fewer after a stop."""
+        loss, sums, values = 0.0, None, []
         for _ in range(batches):
             while (request := self._poll()) == signals.SNAPSHOT:
                 self.snapshot()
@@ -259,21 +353,12 @@ class Solver:
                 break
             loss += net.forward()
             values = net.output_values()
-            sums = (
-                [value for _, value, _ in values]
-                if sums is None
-                else [total + value for total, (_, value, _) in zip(sums, values, strict=True)]
-            )
-        if self._stopping:
-            info("Test interrupted.")
-            return
-        if self.param.test_compute_loss:
-            info(f"Test loss: {loss / batches:g}")
-        if sums is not None:
-            means = [
-                (name, total / batches, weight) for total, (name, _, weight) in zip(sums, values, strict=True)
-            ]
-            report.output_lines("Test", means)
+            now = [value for _, value, _ in values]
+            sums = now if sums is None else [total + value for total, value in zip(sums, now, strict=True)]
+        means = [total / batches for total in sums or ()]
+        return loss / max(batches, 1), [
+            (name, mean, weight) for mean, (name, _, weight) in zip(means, values, strict=bool(means))
+        ]
 
     def close(self) -> None:
         """Stop the nets' threads and close their files."""

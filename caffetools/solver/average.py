@@ -1,0 +1,76 @@
+"""An exponential moving average of the weights, which often tests better than the weights themselves.
+
+    average = d average + (1 - d) weights        after every update, with d = min(ema_decay, (1 + t) / (10 + t))
+
+t = 0, 1, ... counts the updates that were made before. The smaller d of the first ones lets the initial weights fade,
+so that the average is of use long before 1 / (1 - ema_decay) iterations. It starts as a copy of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numba
+import numpy as np
+
+from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.net import Net
+
+_CHUNK = 1 << 16  # elements that are exchanged at a time
+
+
+@parallel_kernel
+def blend(average, w, blocks, keep):
+    """Move the average towards the weights, block by block: keep is d."""
+    one = w.dtype.type(1)
+    for b in numba.prange(blocks.shape[0]):
+        for i in range(blocks[b, 0], blocks[b, 1]):
+            average[i] = keep * average[i] + (one - keep) * w[i]
+
+
+class WeightAverage:
+    """The average of the parameters of `net`.
+
+    decay: between 0 and 1. blocks: the table that cuts the parameters into pieces (see `rules.block_table`).
+
+    `values` is the buffer of the average, laid out as `net.param_data`; None until training starts.
+    """
+
+    def __init__(self, net: Net, decay: float, blocks: np.ndarray):
+        self.net = net
+        self.decay = decay
+        self.blocks = blocks
+        self.values: np.ndarray | None = None
+        self._exchanged = False
+
+    def start(self) -> None:
+        """Begin with the present weights, unless there is an average already."""
+        if self.values is None:
+            self.values = self.net.param_data.copy()
+
+    def update(self, updates: int) -> None:
+        """Take the weights in after an update; updates: how many were made before it."""
+        keep = min(self.decay, (1 + updates) / (10 + updates))
+        blend(self.values, self.net.param_data, self.blocks, self.net.param_data.dtype.type(keep))
+
+    @contextmanager
+    def shown(self, averaged: bool) -> Iterator[None]:
+        """Let the net have the averaged weights (or, for False, the weights themselves) in the body."""
+        if averaged == self._exchanged or self.values is None:
+            yield
+            return
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self):
+        mine, theirs = self.values, self.net.param_data
+        for start in range(0, mine.size, _CHUNK):
+            piece = slice(start, start + _CHUNK)
+            kept = mine[piece].copy()
+            mine[piece] = theirs[piece]
+            theirs[piece] = kept
+        self._exchanged = not self._exchanged
