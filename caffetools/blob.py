@@ -158,6 +158,16 @@ class Blob:
         return views[2]
 
     @property
+    def data_storage(self) -> Storage:
+        """The buffer behind the values; blobs that share their values have the same."""
+        return self._data
+
+    @property
+    def diff_storage(self) -> Storage:
+        """The buffer behind the gradients."""
+        return self._diff
+
+    @property
     def cpu_data(self) -> np.ndarray:
         """The values as an array of the blob's shape, for reading."""
         return self._data.read_host(self.count)[: self.count].reshape(self.shape)

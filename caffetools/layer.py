@@ -52,6 +52,20 @@ class Context:
         return (FlatBuffer if self.engine is None else self.engine.flat_buffer)(size, self.dtype)
 
 
+@dataclass(frozen=True)
+class Part:
+    """That the numbers of one blob go to another, and that both may lie in the same place.
+
+    The smaller of the two is a part of the larger, from its element `first` on. changes: whether they are not merely
+    copied. Where the arrays do lie in one place, the layer finds its work done, in part or wholly.
+    """
+
+    source: Blob
+    target: Blob
+    first: int = 0
+    changes: bool = False
+
+
 class Layer:
     """One layer of a net.
 
@@ -71,6 +85,10 @@ class Layer:
     auto_tops = False  # missing tops are made, as "(automatic)"
     is_loss = False  # the first top has the loss weight 1 unless the prototxt says otherwise
     reads: tuple[str, ...] | None = None  # the messages of settings that the type reads; None: that of its own name
+    # The data that `backward` reads, of all bottoms and tops or of some ("bottom[1]"); others may lie in the memory of
+    # what it does not read. The diffs of tops it may always read.
+    backward_reads: tuple[str, ...] = ("bottom", "top")
+    remembers_blobs = False  # may read its blobs at other times than during forward and backward
     reshape_every_forward = False  # the shape of a top depends on more than the shapes of the bottoms
     waited_seconds = 0.0  # how long forward has waited for data that were not ready
 
@@ -111,6 +129,18 @@ class Layer:
         """
         if any(propagate_down):
             fatal(f"{self.type} Layer has no gradient. (layer '{self.name}'; add propagate_down: false)")
+
+    def kept(self) -> Sequence[Blob]:
+        """Return the blobs beside bottoms and tops whose data `forward` writes and `backward` reads."""
+        return ()
+
+    def data_parts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> Sequence[Part]:
+        """Return which data, those of bottoms, go to those of tops such that they may lie in the same place."""
+        return ()
+
+    def diff_parts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> Sequence[Part]:
+        """Return which diffs, those of tops, go to those of bottoms such that they may lie in the same place."""
+        return ()
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         """Say whether `force_backward` may ask for the gradient of this bottom (labels: no)."""

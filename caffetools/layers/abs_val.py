@@ -11,6 +11,8 @@ from caffetools.parts.elementwise import ElementwiseLayer
 
 
 class AbsValLayer(ElementwiseLayer):
+    needs_input = True
+
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)
 

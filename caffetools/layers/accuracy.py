@@ -22,6 +22,7 @@ class AccuracyLayer(Layer):
     exact_bottoms = 2
     min_tops = 1
     max_tops = 2
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.param.accuracy_param

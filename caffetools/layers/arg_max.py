@@ -19,6 +19,7 @@ class ArgMaxLayer(Layer):
     reads = ("argmax_param",)
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)

@@ -14,6 +14,7 @@ from caffetools.layer import Layer
 class BatchReindexLayer(Layer):
     exact_bottoms = 2
     exact_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)

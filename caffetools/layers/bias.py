@@ -19,6 +19,7 @@ class BiasLayer(Layer):
     min_bottoms = 1
     max_bottoms = 2
     exact_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.param.bias_param

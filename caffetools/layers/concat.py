@@ -1,16 +1,22 @@
 """Concat: the bottoms one after another along `axis` (default 1); all their other axes agree.
 
-dx of every bottom is its part of dy.
+dx of every bottom is its part of dy. Where the axes before `axis` have one element in all, a bottom is one piece of
+the top: a net may let it lie there, and there is nothing to copy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import numba
+import numpy as np
 
 from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.glog import check, check_eq, check_lt
-from caffetools.layer import Layer
+from caffetools.layer import Layer, Part
+from caffetools.parts.places import lies_at
 
 
 def axis_of(layer: Layer, bottom: Blob, param, old_name: str) -> int:
@@ -28,6 +34,7 @@ def axis_of(layer: Layer, bottom: Blob, param, old_name: str) -> int:
 class ConcatLayer(Layer):
     min_bottoms = 1
     exact_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)
@@ -49,20 +56,49 @@ class ConcatLayer(Layer):
         self.matrix = top[0].count_from(0, axis), top[0].count_from(axis)
         self.widths = [blob.count_from(axis) for blob in bottom]
 
+        self.firsts = first_columns(self.widths)
+
+    def data_parts(self, bottom, top):
+        if self.matrix[0] != 1:
+            return []
+        return [Part(blob, top[0], first) for blob, first in zip(bottom, self.firsts, strict=True)]
+
+    def diff_parts(self, bottom, top):
+        if self.matrix[0] != 1:
+            return []
+        return [Part(top[0], blob, first) for blob, first in zip(bottom, self.firsts, strict=True)]
+
     def forward(self, bottom, top):
         y = top[0].flat_data.reshape(self.matrix)
-        first = 0
-        for blob, width in zip(bottom, self.widths, strict=True):
-            copy_columns(blob.flat_data.reshape(self.matrix[0], width), 0, y, first, width)
-            first += width
+        for blob, first in zip(bottom, self.firsts, strict=True):
+            insert_columns(blob.flat_data, y, first)
 
     def backward(self, top, propagate_down, bottom):
         dy = top[0].flat_diff.reshape(self.matrix)
-        first = 0
-        for blob, width, wanted in zip(bottom, self.widths, propagate_down, strict=True):
+        for blob, first, wanted in zip(bottom, self.firsts, propagate_down, strict=True):
             if wanted:
-                copy_columns(dy, first, blob.flat_diff.reshape(self.matrix[0], width), 0, width)
-            first += width
+                extract_columns(dy, first, blob.flat_diff)
+
+
+def first_columns(widths: Sequence[int]) -> list[int]:
+    """Return where each of some pieces begins that lie side by side."""
+    return [0, *accumulate(widths[:-1])]
+
+
+def insert_columns(source: np.ndarray, matrix: np.ndarray, first: int) -> None:
+    """Write a flat array over the columns of a matrix from `first` on, unless it lies there."""
+    rows = len(matrix)
+    if rows != 1 or not lies_at(source, matrix, first):
+        width = source.size // max(1, rows)
+        copy_columns(source.reshape(rows, width), 0, matrix, first, width)
+
+
+def extract_columns(matrix: np.ndarray, first: int, target: np.ndarray) -> None:
+    """Write the columns of a matrix from `first` on to a flat array, unless it lies there."""
+    rows = len(matrix)
+    if rows != 1 or not lies_at(target, matrix, first):
+        width = target.size // max(1, rows)
+        copy_columns(matrix, first, target.reshape(rows, width), 0, width)
 
 
 @parallel_kernel

@@ -21,6 +21,7 @@ from caffetools.layer import LossLayer
 
 class ContrastiveLossLayer(LossLayer):
     exact_bottoms = 3
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.param.contrastive_loss_param

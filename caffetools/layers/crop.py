@@ -15,6 +15,7 @@ from caffetools.layer import Layer
 class CropLayer(Layer):
     exact_bottoms = 2
     exact_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)

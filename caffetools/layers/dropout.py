@@ -22,6 +22,7 @@ from caffetools.layer import TRAIN, Layer
 class DropoutLayer(Layer):
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         ratio = self.param.dropout_param.dropout_ratio

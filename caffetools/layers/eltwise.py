@@ -13,9 +13,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.glog import check
-from caffetools.layer import Layer
+from caffetools.layer import Layer, Part
+from caffetools.parts.places import lies_at
 from caffetools.proto import caffe_pb2
 
 PROD, SUM, MAX = (getattr(caffe_pb2.EltwiseParameter, name) for name in ("PROD", "SUM", "MAX"))
@@ -42,6 +44,7 @@ class EltwiseLayer(Layer):
         self.coefficients = [self.dtype.type(c) for c in param.coeff or [1] * len(bottom)]
         self.stable = param.stable_prod_grad
         self.operation = param.operation
+        self.winner_blob = Blob((0,), np.int32)
         self._combine, self._gradient = {
             SUM: (self._sum, self._sum_gradient),
             PROD: (self._product, self._product_gradient),
@@ -58,7 +61,25 @@ class EltwiseLayer(Layer):
             )
         top[0].reshape_like(bottom[0])
         if self.operation == MAX:
-            self.winner = np.empty(bottom[0].count, np.int32)
+            self.winner_blob.reshape((bottom[0].count,))
+
+    @property
+    def backward_reads(self):
+        return ("bottom", "top") if self.operation == PROD else ()
+
+    @property
+    def winner(self) -> np.ndarray:
+        """The index of the bottom that had the largest value, for each element."""
+        return self.winner_blob.data
+
+    def kept(self):
+        return [self.winner_blob] if self.operation == MAX else []
+
+    def diff_parts(self, bottom, top):
+        if self.operation != SUM:
+            return []
+        unchanged = [c == 1 for c in self.coefficients]
+        return [Part(top[0], blob) for blob, same in zip(bottom, unchanged, strict=True) if same]
 
     def forward(self, bottom, top):
         with np.errstate(all="ignore"):
@@ -89,7 +110,11 @@ class EltwiseLayer(Layer):
                     self._gradient(i, top[0], bottom)
 
     def _sum_gradient(self, i, top, bottom):
-        np.multiply(top.flat_diff, self.coefficients[i], out=bottom[i].flat_diff)
+        dy, dx = top.flat_diff, bottom[i].flat_diff
+        if self.coefficients[i] != 1:
+            np.multiply(dy, self.coefficients[i], out=dx)
+        elif not lies_at(dx, dy):
+            np.copyto(dx, dy)
 
     def _product_gradient(self, i, top, bottom):
         dx = bottom[i].flat_diff

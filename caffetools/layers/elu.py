@@ -24,7 +24,7 @@ class ELULayer(ElementwiseLayer):
         elu_forward(x, self.alpha, y)
 
     def gradient(self, x, y, dy, dx):
-        elu_backward(x, y, dy, self.alpha, dx)
+        elu_backward(x if self.needs_input else y, y, dy, self.alpha, dx)
 
 
 @parallel_kernel

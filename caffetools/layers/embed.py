@@ -16,6 +16,7 @@ from caffetools.layer import Layer
 class EmbedLayer(Layer):
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)

@@ -15,6 +15,8 @@ from caffetools.layer import LossLayer
 
 
 class EuclideanLossLayer(LossLayer):
+    backward_reads = ()
+
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         check_eq(

@@ -17,6 +17,7 @@ from caffetools.layer import Layer
 class FilterLayer(Layer):
     min_bottoms = 2
     min_tops = 1
+    backward_reads = ()
     reshape_every_forward = True
 
     def setup(self, bottom, top):

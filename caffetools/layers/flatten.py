@@ -10,6 +10,7 @@ from caffetools.layer import Layer
 class FlattenLayer(Layer):
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)

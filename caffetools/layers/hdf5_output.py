@@ -17,6 +17,7 @@ DATASETS = ("data", "label")
 class HDF5OutputLayer(Layer):
     exact_bottoms = 2
     exact_tops = 0
+    backward_reads = ()
 
     def __init__(self, param, context):
         super().__init__(param, context)

@@ -18,6 +18,8 @@ from caffetools.proto import caffe_pb2
 
 
 class HingeLossLayer(LossLayer):
+    backward_reads = ()
+
     def setup(self, bottom, top):
         self.squared = self.param.hinge_loss_param.norm == caffe_pb2.HingeLossParameter.L2
 

@@ -20,6 +20,7 @@ class Im2colLayer(Layer):
     reads = ("convolution_param",)
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)

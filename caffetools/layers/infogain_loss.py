@@ -31,6 +31,7 @@ class InfogainLossLayer(LossLayer):
     exact_tops = None
     min_tops = 1
     max_tops = 2
+    backward_reads = ("bottom[1]", "bottom[2]")
 
     def setup(self, bottom, top):
         param, loss = self.param.infogain_loss_param, self.param.loss_param
@@ -71,6 +72,9 @@ class InfogainLossLayer(LossLayer):
 
     def _matrix(self, bottom):
         return bottom[2].flat_data if self.matrix is None else self.matrix
+
+    def kept(self):
+        return [self.prob]
 
     def forward(self, bottom, top):
         self.softmax.forward(bottom[:1], [self.prob])

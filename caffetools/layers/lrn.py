@@ -31,6 +31,7 @@ BLOCK = 128
 class LRNLayer(Layer):
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.param.lrn_param

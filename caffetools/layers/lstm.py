@@ -21,6 +21,7 @@ class LSTMLayer(RecurrentLayer):
     state_names = ("h", "c")
     step_name = "unit"
     input_name = "gate_input"
+    backward_reads = ("bottom",)
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)

@@ -16,6 +16,8 @@ from caffetools.parts.loss import LOG_THRESHOLD, class_indices
 
 
 class MultinomialLogisticLossLayer(LossLayer):
+    backward_reads = ()
+
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         for axis, size in enumerate(("channels", "height", "width"), 1):

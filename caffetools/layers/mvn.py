@@ -22,6 +22,7 @@ from caffetools.layer import Layer
 class MVNLayer(Layer):
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ("top",)
 
     def setup(self, bottom, top):
         param = self.param.mvn_param

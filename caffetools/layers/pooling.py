@@ -19,6 +19,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.rng import random_uniform
 from caffetools.glog import fatal
@@ -38,6 +39,7 @@ MAX, AVE, STOCHASTIC = (getattr(caffe_pb2.PoolingParameter, name) for name in ("
 class PoolingLayer(Layer):
     exact_bottoms = 1
     min_tops = 1
+    backward_reads = ()
 
     @property
     def max_tops(self):
@@ -48,6 +50,7 @@ class PoolingLayer(Layer):
         self.refuse_in_place(bottom, top)
         self.method = self.param.pooling_param.pool
         self.window = read_pooling_window(self)
+        self.index_blob = Blob((0,), np.int32)
         train = self.phase == TRAIN
         self._pool, self._unpool = {
             MAX: (self._largest, self._scatter),
@@ -70,12 +73,20 @@ class PoolingLayer(Layer):
         # What the kernels take: kernel, stride and padding, each (height, width).
         self.sizes = (*kernel, *stride, *self.window.pad)
         if self.method != AVE:
-            self.index = np.empty(self.top_plane_shape, np.int32)
+            self.index_blob.reshape(self.top_plane_shape)
         self.tiled = self.sizes == (2, 2, 2, 2, 0, 0) and 2 * rows <= height and 2 * columns <= width
         if self.method == MAX and not self.tiled:
             wide = (columns - 1) * stride[1] + kernel[1]
             self.steps = doubling_steps(*kernel, wide, width)
             self.band = min(rows, max(1, BAND // (stride[0] * wide)))
+
+    @property
+    def index(self) -> np.ndarray:
+        """The elements of their planes that were chosen, (planes, rows, columns) of the top."""
+        return self.index_blob.data
+
+    def kept(self):
+        return [] if self.method == AVE else [self.index_blob]
 
     def forward(self, bottom, top):
         self._pool(

@@ -19,6 +19,10 @@ class PowerLayer(ElementwiseLayer):
         self.is_constant = self.power == 0 or self.scale == 0
         self.needs_input = not self.is_constant and self.power != 1
 
+    @property
+    def backward_reads(self):
+        return super().backward_reads if self.needs_input else ()
+
     def apply(self, x, y):
         if self.is_constant:
             y.fill(self.dtype.type(self.shift) ** self.power)

@@ -48,7 +48,7 @@ class PReLULayer(ElementwiseLayer):
 
     def backward(self, top, propagate_down, bottom):
         if self.param_propagate_down[0]:
-            x = bottom[0].flat_data if self.kept_input is None else self.kept_input
+            x = self.input_of(bottom)
             dy = top[0].flat_diff.reshape(self.planes)
             prelu_backward_slopes(x.reshape(self.planes), dy, self.slope_gradients)
             total = self.slope_gradients.sum() if self.channel_shared else self.slope_gradients

@@ -36,6 +36,7 @@ class UserLayer(Layer):
 
     reads = ("python_param",)
     reshape_every_forward = True
+    remembers_blobs = True
     user_class: type
 
     def __init__(self, param, context):

@@ -25,6 +25,7 @@ DERIVATIVES = {ASUM: np.sign, SUMSQ: lambda x, out: np.multiply(x, 2, out=out)}
 class ReductionLayer(Layer):
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)

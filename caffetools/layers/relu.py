@@ -3,7 +3,7 @@
     dx = dy              where x > 0
     dx = negative_slope * dy   elsewhere
 
-In place the sign of y stands for the sign of x, which holds for slopes >= 0; otherwise a copy of x is kept.
+The sign of y stands for the sign of x, which holds for slopes >= 0; otherwise x is needed, in place a copy of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ReLULayer(ElementwiseLayer):
         relu_forward(x, self.negative_slope, y)
 
     def gradient(self, x, y, dy, dx):
-        relu_backward(x, dy, self.negative_slope, dx)
+        relu_backward(x if self.needs_input else y, dy, self.negative_slope, dx)
 
 
 @parallel_kernel

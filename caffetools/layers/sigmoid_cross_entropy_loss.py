@@ -22,6 +22,7 @@ from caffetools.parts.loss import normalization
 
 class SigmoidCrossEntropyLossLayer(LossLayer):
     reads = ("loss_param",)
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.param.loss_param

@@ -11,6 +11,7 @@ from caffetools.layer import Layer
 class SilenceLayer(Layer):
     min_bottoms = 1
     exact_tops = 0
+    backward_reads = ()
 
     def reshape(self, bottom, top):
         """Nothing to do: there is no top."""

@@ -1,18 +1,20 @@
 """Slice: cuts the bottom along `axis` (default 1) into its tops, at each `slice_point` or into equal parts.
 
-dx is put together from the dy of all tops.
+dx is put together from the dy of all tops. As with Concat, tops may lie in the bottom's memory, and their gradients in
+its gradient's.
 """
 
 from __future__ import annotations
 
 from caffetools.glog import check_eq, check_gt, check_le
-from caffetools.layer import Layer
-from caffetools.layers.concat import axis_of, copy_columns
+from caffetools.layer import Layer, Part
+from caffetools.layers.concat import axis_of, extract_columns, first_columns, insert_columns
 
 
 class SliceLayer(Layer):
     exact_bottoms = 1
     min_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)
@@ -23,7 +25,7 @@ class SliceLayer(Layer):
         for blob, size in zip(top, self._sizes(shape[axis], len(top)), strict=True):
             blob.reshape((*shape[:axis], size, *shape[axis + 1 :]))
         self.matrix = bottom[0].count_from(0, axis), bottom[0].count_from(axis)
-        self.widths = [blob.count_from(axis) for blob in top]
+        self.firsts = first_columns([blob.count_from(axis) for blob in top])
 
     def _sizes(self, size, tops):
         """Return how much of the axis each top gets."""
@@ -40,18 +42,24 @@ class SliceLayer(Layer):
             check_gt(after, before, "slice_point_[i] > prev", f"slice points must rise, below {size} {where}")
         return [after - before for before, after in zip(edges[:-1], edges[1:], strict=True)]
 
+    def data_parts(self, bottom, top):
+        if self.matrix[0] != 1:
+            return []
+        return [Part(bottom[0], blob, first) for blob, first in zip(top, self.firsts, strict=True)]
+
+    def diff_parts(self, bottom, top):
+        if self.matrix[0] != 1:
+            return []
+        return [Part(blob, bottom[0], first) for blob, first in zip(top, self.firsts, strict=True)]
+
     def forward(self, bottom, top):
         x = bottom[0].flat_data.reshape(self.matrix)
-        first = 0
-        for blob, width in zip(top, self.widths, strict=True):
-            copy_columns(x, first, blob.flat_data.reshape(self.matrix[0], width), 0, width)
-            first += width
+        for blob, first in zip(top, self.firsts, strict=True):
+            extract_columns(x, first, blob.flat_data)
 
     def backward(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
         dx = bottom[0].flat_diff.reshape(self.matrix)
-        first = 0
-        for blob, width in zip(top, self.widths, strict=True):
-            copy_columns(blob.flat_diff.reshape(self.matrix[0], width), 0, dx, first, width)
-            first += width
+        for blob, first in zip(top, self.firsts, strict=True):
+            insert_columns(blob.flat_diff, dx, first)

@@ -21,6 +21,7 @@ BLOCK = 128
 class SoftmaxLayer(Layer):
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ("top",)
 
     def reshape(self, bottom, top):
         axis = bottom[0].canonical_axis(self.param.softmax_param.axis)
@@ -58,9 +59,11 @@ def normalise(x, y):
     largest = x[0]
     for i in range(x.size):
         largest = max(largest, x[i])
-    total = x.dtype.type(0)
     for i in range(x.size):
         y[i] = exp(x[i] - largest)
+    # In a loop of its own: the order of its additions must not depend on where x and y lie.
+    total = x.dtype.type(0)
+    for i in range(y.size):
         total += y[i]
     factor = x.dtype.type(1) / total
     for i in range(x.size):

@@ -27,6 +27,7 @@ class SoftmaxWithLossLayer(LossLayer):
     exact_tops = None
     min_tops = 1
     max_tops = 2
+    backward_reads = ("bottom[1]",)
 
     def setup(self, bottom, top):
         softmax = caffe_pb2.LayerParameter()
@@ -50,6 +51,9 @@ class SoftmaxWithLossLayer(LossLayer):
         if len(top) > 1:
             top[1].reshape_like(bottom[0])
             top[1].share_data(self.prob)
+
+    def kept(self):
+        return [self.prob]
 
     def forward(self, bottom, top):
         self.softmax.forward(bottom[:1], [self.prob])

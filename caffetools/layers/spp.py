@@ -20,6 +20,7 @@ from caffetools.proto import caffe_pb2
 class SPPLayer(Layer):
     exact_bottoms = 1
     exact_tops = 1
+    backward_reads = ()
 
     def setup(self, bottom, top):
         where = f"(layer '{self.name}')"

@@ -10,6 +10,7 @@ from caffetools.parts.elementwise import ElementwiseLayer
 
 class ThresholdLayer(ElementwiseLayer):
     backward = Layer.backward
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.threshold = self.dtype.type(self.param.threshold_param.threshold)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from caffetools.blob import Blob
 from caffetools.layer import Layer
 
 
@@ -13,7 +16,7 @@ class ElementwiseLayer(Layer):
     Subclasses implement `apply`, and `derivative` or, where a kernel does it in one pass, `gradient`; the
     arrays have one axis. `needs_input` says that the derivative is computed from x: a bottom that the top
     overwrites is then copied first. (The original has no such copy for BNLL, Clip, Log and Power, and gets
-    their gradients wrong in place.)
+    their gradients wrong in place.) Otherwise the derivative is computed from y, or from neither.
     """
 
     exact_bottoms = 1
@@ -22,29 +25,40 @@ class ElementwiseLayer(Layer):
 
     def reshape(self, bottom, top):
         top[0].reshape_like(bottom[0])
-        keep = self.needs_input and top[0] is bottom[0]
-        self.kept_input = np.empty(bottom[0].count, self.dtype) if keep else None
+        self.copy = Blob(bottom[0].shape, self.dtype) if self.needs_input and top[0] is bottom[0] else None
+
+    @property
+    def backward_reads(self):
+        if not self.needs_input:
+            return ("top",)
+        return ("bottom",) if self.copy is None else ()
+
+    def kept(self):
+        return [] if self.copy is None else [self.copy]
+
+    def input_of(self, bottom: Sequence[Blob]) -> np.ndarray:
+        """Return x after the forward pass, flat; where the derivative needs no input it may not be there any more."""
+        return (bottom[0] if self.copy is None else self.copy).flat_data
 
     def forward(self, bottom, top):
         x = bottom[0].flat_data
-        if self.kept_input is not None:
-            np.copyto(self.kept_input, x)
-            x = self.kept_input
+        if self.copy is not None:
+            np.copyto(self.copy.flat_data, x)
+            x = self.copy.flat_data
         with np.errstate(all="ignore"):
             self.apply(x, top[0].flat_data)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            x = bottom[0].flat_data if self.kept_input is None else self.kept_input
             with np.errstate(all="ignore"):
-                self.gradient(x, top[0].flat_data, top[0].flat_diff, bottom[0].flat_diff)
+                self.gradient(self.input_of(bottom), top[0].flat_data, top[0].flat_diff, bottom[0].flat_diff)
 
     def apply(self, x: np.ndarray, y: np.ndarray) -> None:
         """Write f(x) into y, which may be x unless the layer needs its input."""
         raise NotImplementedError
 
     def derivative(self, x: np.ndarray, y: np.ndarray, slope: np.ndarray) -> None:
-        """Write f'(x) into slope, given y = f(x); in place x is y unless the layer needs its input."""
+        """Write f'(x) into slope, given y = f(x), and x if the layer needs its input."""
         raise NotImplementedError
 
     def gradient(self, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:

@@ -45,3 +45,8 @@ def thread_scratch(name: str, count: int, dtype) -> tuple[np.ndarray, int]:
 def scratch_bytes() -> int:
     """Return the size of all buffers together."""
     return sum(buffer.nbytes for buffer in _buffers.values())
+
+
+def release() -> None:
+    """Give all buffers back; those that are needed again are made anew."""
+    _buffers.clear()

@@ -1,0 +1,111 @@
+"""Arrays of a net in one piece of memory: those that are never needed at the same time share it.
+
+The largest array is placed first, each at the lowest place where it meets none that lives at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+import numpy as np
+
+from caffetools.engine.cpu.workspace import PAGE
+from caffetools.net.lifetimes import Array, Lifetimes
+from caffetools.net.wiring import Wiring
+
+#: Arrays begin at multiples of this many bytes, a cache line.
+LINE = 64
+
+
+def place(sizes: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
+    """Return where each array begins, and the size of all memory, in bytes.
+
+    sizes: bytes. spans: the first and the last step at which each is needed.
+    """
+    starts = [0] * len(sizes)
+    # Of the arrays that have a place: their first and last steps, where they begin and end.
+    placed = np.empty((len(sizes), 4), np.int64)
+    order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], spans[i]))
+    for count, i in enumerate(order):
+        first, last = spans[i]
+        known = placed[:count]
+        there = known[(known[:, 0] <= last) & (known[:, 1] >= first)]
+        start = 0
+        for begin, end in there[np.argsort(there[:, 2], kind="stable"), 2:].tolist():
+            if start + sizes[i] <= begin:
+                break
+            start = max(start, end)
+        starts[i] = start
+        placed[count] = first, last, start, -(-(start + sizes[i]) // LINE) * LINE
+    return starts, int(placed[:, 3].max(initial=0))
+
+
+class MemoryPlan:
+    """Gives memory to a net's arrays, anew where they have outgrown it.
+
+    wiring: of the net. keep: names of blobs whose data stay as they are until the next pass. backward: whether passes
+    go backward; values are not kept for it otherwise. together: see `Lifetimes`.
+    """
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        keep: Container[str] = (),
+        backward: bool = True,
+        together: Sequence[tuple[int, int]] = (),
+    ):
+        self._wiring, self._keep, self._backward, self._together = wiring, keep, backward, together
+        self.make()
+
+    def make(self) -> None:
+        """Work out where arrays begin, for the present shapes."""
+        lifetimes = Lifetimes(self._wiring, self._keep, self._backward, self._together)
+        groups = lifetimes.groups
+        starts, self.bytes = place([g.bytes for g in groups], [(g.first, g.last) for g in groups])
+        self.places: list[tuple[Array, int]] = [
+            place for group, start in zip(groups, starts, strict=True) for place in group.moved(start)
+        ]
+        #: Bytes that the same arrays take where each has its own memory.
+        self.unshared_bytes = sum(array.bytes for array, _ in self.places)
+        #: Bytes of the arrays that are not planned, such as inputs, outputs and what is asked for.
+        self.fixed_bytes = sum(a.bytes for a in lifetimes.arrays.values() if a.fixed and a.written)
+        self._known = [self._counts_of(i) for i in range(len(self._wiring.layers))]
+        self._broken = False
+
+    def apply(self) -> None:
+        """Give the arrays their memory; what they held is lost."""
+        memory = np.zeros(self.bytes + PAGE, np.uint8)
+        memory = memory[-memory.ctypes.data % PAGE :]
+        for array, start in self.places:
+            part = memory[start : start + array.bytes].view(array.storage.dtype)
+            array.storage.array = part
+
+    def check(self, layer: int) -> None:
+        """Give the plan up if a layer that is about to run forward has other shapes than it was made for.
+
+        What is written from now on lies in memory of its own; what was written before stays where it is.
+        """
+        if not self._broken and self._counts_of(layer) != self._known[layer]:
+            self._broken = True
+            self._release(layer)
+
+    def renew(self) -> bool:
+        """Plan anew if shapes have changed since; return whether there still is a plan. To be called between passes.
+
+        A net whose shapes change within a pass gets no new plan: it might need one in every pass.
+        """
+        if self._broken:
+            self._release(0)
+        elif any(self._counts_of(i) != known for i, known in enumerate(self._known)):
+            self.make()
+            self.apply()
+        return not self._broken
+
+    def _release(self, step: int):
+        for array, _ in self.places:
+            if array.first >= step:
+                array.storage.array = None
+
+    def _counts_of(self, layer: int) -> list[int]:
+        wiring = self._wiring
+        return [wiring.blobs[i].count for i in (*wiring.bottom_ids[layer], *wiring.top_ids[layer])]
