@@ -22,6 +22,7 @@ import math
 import numba
 import numpy as np
 
+from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.glog import check_eq
 from caffetools.layer import TEST, Layer
@@ -40,6 +41,7 @@ class BatchNormLayer(Layer):
         self.fraction = self.dtype.type(param.moving_average_fraction)
         self.eps = self.dtype.type(param.eps)
         self.channels = self._channels(bottom[0])
+        self.input_blob = Blob((0,), self.dtype)
         zeros = caffe_pb2.FillerParameter()
         for size in (self.channels, self.channels, 1):
             self.add_param((size,), zeros)
@@ -68,11 +70,23 @@ class BatchNormLayer(Layer):
         self.spatial = bottom[0].count_from(2)
         self.in_place = top[0] is bottom[0]
         keep = self.in_place and not self.use_global_stats
-        self.input = np.empty(bottom[0].count if keep else 0, self.dtype)
+        self.input_blob.reshape((bottom[0].count if keep else 0,))
         self.mean, self.inv_std = np.empty((2, self.channels), self.dtype)
         self.identity = np.ones(self.channels, self.dtype), np.zeros(self.channels, self.dtype)
         self.nothing = np.empty(0, self.dtype)
         self.sums = np.empty(self.channels, self.dtype), np.empty(self.channels, self.dtype)
+
+    @property
+    def backward_reads(self):
+        return () if self.in_place or self.use_global_stats else ("bottom",)
+
+    @property
+    def input(self) -> np.ndarray:
+        """The values that were overwritten in place and are needed again, flat."""
+        return self.input_blob.flat_data
+
+    def kept(self):
+        return [self.input_blob] if self.input_blob.count else []
 
     def forward(self, bottom, top):
         x, y = bottom[0].flat_data, top[0].flat_data

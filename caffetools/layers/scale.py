@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 from caffetools import glog
+from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.glog import check
 from caffetools.layer import Layer
@@ -36,6 +37,7 @@ class ScaleLayer(Layer):
         words = f"bias_filler without bias_term: true would have no effect (layer '{self.name}')"
         told = param.HasField("bias_term") or not param.HasField("bias_filler")
         check(told, "has_bias_term() || !has_bias_filler()", words)
+        self.input_blob = Blob((0,), self.dtype)
         self.has_bias = param.bias_term
         if self.has_bias:
             # The original makes a Bias layer of the same name here, which its log shows.
@@ -47,12 +49,24 @@ class ScaleLayer(Layer):
         self.spans = spans(self, bottom[0], scale, self.param.scale_param.axis, "scale")
         top[0].reshape_like(bottom[0])
         self.in_place = top[0] is bottom[0]
-        self.input = np.empty(bottom[0].count if self.in_place else 0, self.dtype)
+        self.input_blob.reshape((bottom[0].count if self.in_place else 0,))
         self.no_bias = np.zeros(scale.count, self.dtype)
         self.scale_sums, self.bias_sums = np.empty((2, scale.count), self.dtype)
 
     def _scale(self, bottom):
         return bottom[1] if len(bottom) > 1 else self.blobs[0]
+
+    @property
+    def backward_reads(self):
+        return ("bottom[1]",) if self.in_place else ("bottom",)
+
+    @property
+    def input(self) -> np.ndarray:
+        """The values that were overwritten in place and are needed again, flat."""
+        return self.input_blob.flat_data
+
+    def kept(self):
+        return [self.input_blob] if self.in_place else []
 
     def forward(self, bottom, top):
         bias = self.blobs[-1].flat_data if self.has_bias else self.no_bias
