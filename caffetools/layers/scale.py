@@ -92,15 +92,19 @@ class ScaleLayer(Layer):
             self.scale_sums,
             self.bias_sums,
         )
-        if len(bottom) > 1:
-            if propagate_down[1]:
-                np.copyto(bottom[1].flat_diff, self.scale_sums)
-        elif self.param_propagate_down[0]:
-            ds = self.blobs[0].flat_diff
-            ds += self.scale_sums
+        if len(bottom) > 1 and propagate_down[1]:
+            np.copyto(bottom[1].flat_diff, self.scale_sums)
+        self.add_gradients(self.scale_sums, self.bias_sums)
+
+    def add_gradients(self, ds: np.ndarray, db: np.ndarray) -> None:
+        """Add to the gradients of the parameters where they are wanted."""
+        learns_scale = len(self.blobs) > self.has_bias
+        if learns_scale and self.param_propagate_down[0]:
+            total = self.blobs[0].flat_diff
+            total += ds
         if self.has_bias and self.param_propagate_down[-1]:
-            db = self.blobs[-1].flat_diff
-            db += self.bias_sums
+            total = self.blobs[-1].flat_diff
+            total += db
 
 
 @parallel_kernel

@@ -1,0 +1,53 @@
+"""Steps that run several layers as one; `fusion` decides which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from caffetools.net.fused.add import AddStep
+from caffetools.net.fused.affine import AffineStep
+from caffetools.net.fused.members import FusedStep, Member
+from caffetools.net.fused.normalise import NormaliseStep
+from caffetools.net.fusion import Step
+
+STEPS: dict[str, type[FusedStep]] = {"add": AddStep, "affine": AffineStep, "normalise": NormaliseStep}
+
+
+class FusedSteps:
+    """The fused steps of a net, by the layers that they consist of.
+
+    Passes take their way from here: pairs of (index of a layer, None) and (index of a layer where a step begins, the
+    step). A step is in it only where all of its layers are in the range that is run.
+    """
+
+    def __init__(self, steps: list[Step], members: list[Member]):
+        self.steps = [
+            STEPS[step.kind](step.first, step.last, members[step.first : step.last + 1]) for step in steps
+        ]
+        self.by_layer = {i: step for step in self.steps for i in range(step.first, step.last + 1)}
+
+    def way(self, start: int, stop: int, fused: bool) -> Iterator[tuple[int, FusedStep | None]]:
+        """Yield what runs, from the layer `start` up to, not including, the layer `stop`."""
+        i = start
+        while i < stop:
+            step = self.by_layer.get(i) if fused else None
+            if step is None or i != step.first or step.last >= stop:
+                step = None
+            yield i, step
+            i = i + 1 if step is None else step.last + 1
+
+    def way_back(self, start: int, end: int, fused: bool) -> Iterator[tuple[int, FusedStep | None]]:
+        """Yield what runs backward, from the layer `start` down to the layer `end`, for the last forward pass."""
+        i = start
+        while i >= end:
+            step = self.by_layer.get(i)
+            if step is not None and not (step.ran and step.goes_backward):
+                step = None
+            elif step is not None and not (fused and i == step.last and step.first >= end):
+                step.part()
+                step = None
+            yield i, step
+            i = i - 1 if step is None else step.first - 1
+
+
+__all__ = ["FusedSteps", "Member"]
