@@ -7,16 +7,18 @@ as typed values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from caffetools import filler
-from caffetools.blob import Blob, FlatBuffer
+from caffetools.blob import Blob, FlatBuffer, shape_text
 from caffetools.engine.cpu.rng import RandomSource
-from caffetools.glog import check, check_eq, check_ge, check_le, fatal
+from caffetools.formats import blob as blob_format
+from caffetools.glog import check, check_eq, check_ge, check_le, fatal, info
 from caffetools.proto import caffe_pb2
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ class Layer:
     auto_tops = False  # missing tops are made, as "(automatic)"
     is_loss = False  # the first top has the loss weight 1 unless the prototxt says otherwise
     reads: tuple[str, ...] | None = None  # the messages of settings that the type reads; None: that of its own name
+    # fields of these messages that it has no use for, and what to do instead: refused before it is made
+    refuses: Mapping[str, Mapping[str, str]] = MappingProxyType({})
     # The data that `backward` reads, of all bottoms and tops or of some ("bottom[1]"); others may lie in the memory of
     # what it does not read. The diffs of tops it may always read.
     backward_reads: tuple[str, ...] = ("bottom", "top")
@@ -95,8 +99,10 @@ class Layer:
     def __init__(self, param: caffe_pb2.LayerParameter, context: Context):
         self.param = param
         self.name = param.name
-        self.context = context
-        self.phase = context.phase
+        # A phase in the prototxt goes before the net's.
+        own_phase = param.HasField("phase") and param.phase != context.phase
+        self.context = replace(context, phase=param.phase) if own_phase else context
+        self.phase = self.context.phase
         self.dtype = context.dtype
         self.blobs: list[Blob] = []
         self.param_propagate_down: list[bool] = []
@@ -106,10 +112,11 @@ class Layer:
         """The type as prototxts spell it."""
         return type(self).__name__.removesuffix("Layer")
 
-    def settings(self) -> tuple[str, ...]:
+    @classmethod
+    def settings(cls) -> tuple[str, ...]:
         """Return the names of the messages in the prototxt that this type reads."""
-        own = type(self).__module__.rpartition(".")[2]
-        return (f"{own}_param",) if self.reads is None else self.reads
+        own = cls.__module__.rpartition(".")[2]
+        return (f"{own}_param",) if cls.reads is None else cls.reads
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read the parameters and make the blobs of learnable ones."""
@@ -158,12 +165,32 @@ class Layer:
         """Stop threads and close files; called once when the net is dropped."""
 
     def add_param(self, shape: Sequence[int], filler_param: caffe_pb2.FillerParameter) -> Blob:
-        """Append a learnable parameter of this shape, filled as the prototxt says, and return it."""
+        """Append a learnable parameter of this shape and return it.
+
+        Its values are those that the prototxt holds in `blobs`, if it does, else they are drawn as filler_param says.
+        Errors: FatalError for `blobs` of other shapes, or too few of them.
+        """
         blob = self.context.blob(shape)
         if self.context.fill:
-            filler.fill(filler_param, blob.data, self.context.random.generator())
+            if self.param.blobs:
+                self._take_over(blob, len(self.blobs))
+            else:
+                filler.fill(filler_param, blob.data, self.context.random.generator())
         self.blobs.append(blob)
         return blob
+
+    def _take_over(self, blob, index):
+        given = self.param.blobs
+        if index == 0:
+            info("Skipping parameter initialization")
+        if index >= len(given):
+            fatal(f"Incorrect number of weight blobs: there are only {len(given)} (layer '{self.name}')")
+        if not blob_format.shapes_match(given[index], blob.shape):
+            fatal(
+                f"Incorrect weight shape: expected shape {blob.shape_string}; instead, shape was "
+                f"{shape_text(blob_format.shape_of(given[index]))} (blobs[{index}] of layer '{self.name}')"
+            )
+        blob.data[...] = blob_format.to_array(given[index]).reshape(blob.shape)
 
     def refuse_in_place(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Refuse a top that is the bottom of the same index."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from caffetools import glog
 from caffetools.layer import Context, Layer
+from caffetools.layers.unread import refuse_unread_settings
 from caffetools.proto import caffe_pb2, forks
 
 # A word starts where a capital follows a small letter or a digit, or where a capitalised word follows an acronym of
@@ -27,14 +28,19 @@ def module_name(layer_type: str) -> str:
     return _WORD.sub("_", layer_type).lower()
 
 
-def known_types() -> list[str]:
-    """Return the types that a prototxt may name, sorted as the original lists them."""
-    from caffetools.layers.plugins import plugin_types
-
-    types = plugin_types()
+def built_in_types() -> list[str]:
+    """Return the types of this folder, sorted as the original lists them."""
+    types = []
     for path in Path(__file__).parent.glob("[a-z]*.py"):
         types += [t for t in _CLASS.findall(path.read_text(encoding="utf-8")) if module_name(t) == path.stem]
-    return sorted(set(types))
+    return sorted(types)
+
+
+def known_types() -> list[str]:
+    """Return the types that a prototxt may name: those of this folder and of installed packages."""
+    from caffetools.layers.plugins import plugin_types
+
+    return sorted({*built_in_types(), *plugin_types()})
 
 
 def layer_class(layer_type: str) -> type[Layer]:
@@ -46,13 +52,36 @@ def layer_class(layer_type: str) -> type[Layer]:
     found = None
     if layer_type.isidentifier() and find_spec(name) is not None:
         found = getattr(import_module(name), f"{layer_type}Layer", None)
-    return found or _plugin(layer_type) or _refuse(layer_type)
+    if found is None:
+        return _plugin(layer_type) or _refuse(layer_type)
+    _warn_of_replacement(layer_type)
+    return found
 
 
 def create_layer(param: caffe_pb2.LayerParameter, context: Context) -> Layer:
-    """Make the layer that `param` describes; its `setup` is still to be called."""
+    """Make the layer that `param` describes; its `setup` is still to be called.
+
+    Errors: FatalError for an unknown type, and for settings that this type does not read.
+    """
     glog.info(f"Creating layer {param.name}")
+    check_settings(param)
     return layer_class(param.type)(param, context)
+
+
+def check_settings(param: caffe_pb2.LayerParameter) -> None:
+    """Refuse settings that the layer's type does not read. Errors: FatalError, for an unknown type as well."""
+    refuse_unread_settings(layer_class(param.type), param, types_that_read)
+
+
+def types_that_read(message: str) -> list[str]:
+    """Return the types that a message of settings, such as "convolution_param", is for."""
+    return [name for name in built_in_types() if message in layer_class(name).settings()]
+
+
+def _warn_of_replacement(layer_type: str):
+    from caffetools.layers.plugins import warn_of_replacement
+
+    warn_of_replacement(layer_type)
 
 
 def _plugin(layer_type: str):

@@ -27,7 +27,7 @@ from caffetools.proto import caffe_pb2
 from caffetools.samples import prefetch
 from caffetools.samples.mixup import finish_batch, label_shape
 from caffetools.samples.prefetch import Prefetcher
-from caffetools.samples.transform import Buffer, Shape, Transformer
+from caffetools.samples.transform import MOVED, Buffer, Shape, Transformer
 
 # Pictures are gathered up to this size and transformed together: small ones share the cost of entering a
 # kernel, large ones do not pile up in memory.
@@ -37,6 +37,13 @@ _UINT8 = np.dtype(np.uint8)
 
 class DataLayer(Layer):
     reads = ("data_param", "transform_param")
+    refuses = {
+        "data_param": MOVED
+        | {
+            "rand_skip": "Remove it: reading begins with the first record",
+            "force_encoded_color": "Write transform_param { force_color: true }",
+        }
+    }
     exact_bottoms = 0
     min_tops = 1
     max_tops = 2
@@ -51,18 +58,15 @@ class DataLayer(Layer):
         param = self.param.data_param
         check_gt(param.batch_size, 0, "batch_size > 0", f"(layer '{self.name}')")
         check_gt(param.prefetch, 0, "prefetch > 0", f"(layer '{self.name}')")
-        for name in ("rand_skip", "force_encoded_color"):
-            if getattr(param, name):
-                glog.warning(f"data_param.{name} has no effect (layer '{self.name}')")
         self.loader = Loader(self.db.cursor(), param.source, param.batch_size, self.context)
         first = self.loader.peek()
         noun = "img" if first.encoded else "datum"
         transformer = Transformer(
             self.param.transform_param, self.phase, self.dtype, self.context.random.key(), noun, self.name
         )
-        if transformer.color is not None and not first.encoded:
-            # Once: the original repeats this for every record.
-            glog.error(f"force_color and force_gray only for encoded datum (layer '{self.name}')")
+        if not first.encoded:
+            words = f"force_color and force_gray only for encoded datum, and these have {first.channels} channels"
+            transformer.check_channels(first.channels, words)
         self.loader.transformer = transformer
         shape = (param.batch_size, *self.loader.output_shape(first))
         top[0].reshape(shape)

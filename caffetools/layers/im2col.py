@@ -18,6 +18,12 @@ from caffetools.parts.spatial import read_window
 
 class Im2colLayer(Layer):
     reads = ("convolution_param",)
+    refuses = {
+        "convolution_param": dict.fromkeys(
+            ("num_output", "bias_term", "group", "weight_filler", "bias_filler"),
+            "Remove it, or make the layer a Convolution",
+        )
+    }
     exact_bottoms = 1
     exact_tops = 1
     backward_reads = ()

@@ -22,9 +22,16 @@ from caffetools.engine.cpu.rng import mix
 from caffetools.glog import FatalError, check, check_gt
 from caffetools.layer import TRAIN
 from caffetools.samples.mixup import finish_batch, label_shape
-from caffetools.samples.picture_data import Batch, Loader, PictureDataLayer, decode, read_bytes
+from caffetools.samples.picture_data import (
+    ALL_BUT_PREFETCH,
+    Batch,
+    Loader,
+    PictureDataLayer,
+    decode,
+    read_bytes,
+)
 from caffetools.samples.resize import resize
-from caffetools.samples.transform import Transformer
+from caffetools.samples.transform import MOVED, Transformer
 
 # Keys that are derived from the layer's: one for `rand_skip`, one for each pass.
 _SKIP, _FIRST_PASS = 0, 1
@@ -38,7 +45,8 @@ class Line(NamedTuple):
 
 
 class ImageDataLayer(PictureDataLayer):
-    reads = ("image_data_param", "transform_param")
+    reads = ("image_data_param", "transform_param", "data_param")
+    refuses = {"image_data_param": MOVED, "data_param": ALL_BUT_PREFETCH}
 
     def setup(self, bottom, top):
         param, context = self.param.image_data_param, self.context
@@ -57,8 +65,9 @@ class ImageDataLayer(PictureDataLayer):
         glog.info(f"A total of {len(lines)} images.")
         key = context.random.key()
         transformer = Transformer(self.param.transform_param, self.phase, self.dtype, key, "img", self.name)
-        if transformer.color is not None:
-            glog.error(f"force_color and force_gray only for encoded datum (layer '{self.name}')")
+        color = str(param.is_color).lower()
+        words = f"pictures are decoded as image_data_param {{ is_color: {color} }} says"
+        transformer.check_channels(3 if param.is_color else 1, words)
         if param.new_height and self.param.transform_param.augmentation.resize_short:
             glog.fatal(f"Give new_height and new_width or resize_short, not both (layer '{self.name}')")
         loader = ImageLoader(lines, param, transformer)

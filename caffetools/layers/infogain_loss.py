@@ -24,7 +24,8 @@ from caffetools.proto import caffe_pb2
 
 
 class InfogainLossLayer(LossLayer):
-    reads = ("infogain_loss_param", "loss_param")
+    reads = ("infogain_loss_param", "loss_param", "softmax_param")
+    refuses = {"softmax_param": {"axis": "Write infogain_loss_param { axis: ... }"}}
     exact_bottoms = None
     min_bottoms = 2
     max_bottoms = 3
@@ -35,9 +36,7 @@ class InfogainLossLayer(LossLayer):
 
     def setup(self, bottom, top):
         param, loss = self.param.infogain_loss_param, self.param.loss_param
-        softmax = caffe_pb2.LayerParameter()
-        softmax.CopyFrom(self.param)
-        softmax.type = "Softmax"
+        softmax = caffe_pb2.LayerParameter(name=self.name, type="Softmax")
         softmax.softmax_param.axis = param.axis
         # Through the factory, because the log of the original shows this layer being created.
         self.softmax = create_layer(softmax, self.context)
@@ -48,6 +47,8 @@ class InfogainLossLayer(LossLayer):
         self.normalization = normalization(loss)
         self.has_ignore_label = loss.HasField("ignore_label")
         self.ignore_label = loss.ignore_label
+        words = f"The matrix is in a file, source, or in the third bottom; not both. (layer '{self.name}')"
+        check(len(bottom) == 2 or not param.HasField("source"), "bottom.size() == 2 || !has_source()", words)
         self.matrix = None if len(bottom) == 3 else self._read_matrix(param)
 
     def _read_matrix(self, param):

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
-from caffetools.glog import check_eq
+from caffetools.glog import check, check_eq
 from caffetools.layer import Layer
 from caffetools.parts.spatial import check_planes
 from caffetools.proto import caffe_pb2
@@ -41,6 +41,8 @@ class LRNLayer(Layer):
         self.refuse_in_place(bottom, top)
         self.reach = (size - 1) // 2
         self.across = param.norm_region == caffe_pb2.LRNParameter.ACROSS_CHANNELS
+        words = f"k would have no effect: with WITHIN_CHANNEL it is 1. Remove it (layer '{self.name}')"
+        check(self.across or param.k == 1, "norm_region == ACROSS_CHANNELS || k == 1", words)
         scalar = self.dtype.type
         self.alpha = scalar(param.alpha / (size if self.across else size * size))
         self.beta = scalar(param.beta)

@@ -16,6 +16,7 @@ import numpy as np
 from caffetools import glog
 from caffetools.blob import shape_text
 from caffetools.formats import datum as datum_format
+from caffetools.formats import image
 from caffetools.glog import check, check_eq, check_gt
 from caffetools.layer import Layer
 from caffetools.proto import caffe_pb2
@@ -82,8 +83,15 @@ class MemoryDataLayer(Layer):
     def add_datum_vector(self, datums: Sequence[caffe_pb2.Datum]) -> None:
         """Transform records, a multiple of the batch size, and go on with them and their labels."""
         self._check_new(len(datums), "data", "datum")
-        pictures = [datum_format.to_array(datum) for datum in datums]
+        pictures = list(map(self._picture, datums))
         self._add(pictures, [datum.label for datum in datums], "datum")
+
+    def _picture(self, datum):
+        if datum.encoded:
+            return image.decode(datum.data, self.transformer.color)
+        words = f"force_color and force_gray only for encoded datum, and this one has {datum.channels} channels"
+        self.transformer.check_channels(datum.channels, words)
+        return datum_format.to_array(datum)
 
     def add_mat_vector(self, pictures: Sequence[np.ndarray], labels: Sequence[float]) -> None:
         """Transform pictures, a multiple of the batch size, and go on with them.
@@ -96,7 +104,11 @@ class MemoryDataLayer(Layer):
             check_eq(
                 picture.dtype, np.dtype(np.uint8), "depth() == CV_8U", "Image data type must be unsigned byte"
             )
-        self._add([np.atleast_3d(picture).transpose(2, 0, 1) for picture in pictures], labels, "img")
+        pictures = [np.atleast_3d(picture).transpose(2, 0, 1) for picture in pictures]
+        for picture in pictures:
+            words = f"a picture is added as it is, with {len(picture)} channels"
+            self.transformer.check_channels(len(picture), words)
+        self._add(pictures, labels, "img")
 
     def set_batch_size(self, size: int) -> None:
         """Give out batches of another size from the next pass on."""

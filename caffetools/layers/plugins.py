@@ -7,7 +7,7 @@ A package that declares, in its `pyproject.toml`,
 
 adds the layer type `MyType`. MyClass is either a class like those in this folder (a `caffetools.layer.Layer`)
 or one as Python layers have, which finds its settings in `python_param { param_str: "..." }`. The types of
-this folder cannot be replaced.
+this folder cannot be replaced; a line in the log says where a package tries to.
 """
 
 from __future__ import annotations
@@ -23,9 +23,24 @@ from caffetools.layers.python import UserLayer
 GROUP = "caffetools.layers"
 
 
+@functools.cache
+def declared() -> tuple[EntryPoint, ...]:
+    """Return the entry points of installed packages, looked for once."""
+    return tuple(entry_points(group=GROUP))
+
+
 def plugin_types() -> list[str]:
     """Return the types that installed packages add."""
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return sorted({entry.name for entry in declared()})
+
+
+@functools.cache
+def warn_of_replacement(layer_type: str) -> None:
+    """Say, once, that a package adds a type that is here already, and is not asked for it."""
+    for entry in declared():
+        if entry.name == layer_type:
+            words = f"The layer type {layer_type} of {entry.value} is not used: types of Caffe cannot be replaced"
+            glog.warning(words)
 
 
 @functools.cache
@@ -34,7 +49,7 @@ def plugin_class(layer_type: str) -> type[Layer] | None:
 
     Errors: FatalError where two packages add it, where it cannot be imported, or is no class.
     """
-    found = {entry.value: entry for entry in entry_points(group=GROUP, name=layer_type)}
+    found = {entry.value: entry for entry in declared() if entry.name == layer_type}
     if not found:
         return None
     if len(found) > 1:

@@ -55,8 +55,11 @@ class UserLayer(Layer):
         return user
 
     def setup(self, bottom, top):
-        if self.param.python_param.share_in_parallel:
-            glog.warning(f"python_param.share_in_parallel has no effect in layer '{self.name}'")
+        if self.param.python_param.share_in_parallel and self.context.ranks > 1:
+            glog.fatal(
+                f"share_in_parallel would have no effect: each of the {self.context.ranks} processes has a layer of "
+                f"its own. Remove it (layer '{self.name}')"
+            )
         self.bottom_views = [views.Blob(blob) for blob in bottom]
         self.top_views = [views.Blob(blob) for blob in top]
         self._call(self.user.setup, self.bottom_views, self.top_views)

@@ -30,9 +30,9 @@ class SoftmaxWithLossLayer(LossLayer):
     backward_reads = ("bottom[1]",)
 
     def setup(self, bottom, top):
-        softmax = caffe_pb2.LayerParameter()
-        softmax.CopyFrom(self.param)
-        softmax.type = "Softmax"
+        softmax = caffe_pb2.LayerParameter(
+            name=self.name, type="Softmax", softmax_param=self.param.softmax_param
+        )
         # Through the factory, because the log of the original shows this layer being created.
         self.softmax = create_layer(softmax, self.context)
         self.prob = self.context.blob(bottom[0].shape)

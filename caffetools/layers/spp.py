@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffetools.glog import check_gt
+from caffetools.glog import check_gt, check_lt
 from caffetools.layer import Layer
 from caffetools.layers.pooling import PoolingLayer
 from caffetools.parts.spatial import check_planes
@@ -54,6 +54,12 @@ class SPPLayer(Layer):
         pooling.pool = self.param.spp_param.pool
         kernel = [-(-size // bins) for size in plane]
         pad = [(k * bins - size + 1) // 2 for k, size in zip(kernel, plane, strict=True)]
+        for k, p, axis in zip(kernel, pad, "hw", strict=True):
+            words = (
+                f"pyramid_height {self.height} has a level of {bins} x {bins} bins, too many for a plane of "
+                f"{plane[0]} x {plane[1]} (layer '{self.name}')"
+            )
+            check_lt(p, k, f"pad_{axis}_ < kernel_{axis}_", words)
         pooling.kernel_h, pooling.kernel_w = kernel
         pooling.stride_h, pooling.stride_w = kernel
         pooling.pad_h, pooling.pad_w = pad

@@ -21,9 +21,16 @@ from caffetools import glog
 from caffetools.engine.cpu.rng import mix
 from caffetools.formats import window_file
 from caffetools.glog import check, check_eq, check_gt
-from caffetools.samples.picture_data import Batch, Loader, PictureDataLayer, decode, read_bytes
+from caffetools.samples.picture_data import (
+    ALL_BUT_PREFETCH,
+    Batch,
+    Loader,
+    PictureDataLayer,
+    decode,
+    read_bytes,
+)
 from caffetools.samples.resize import resize
-from caffetools.samples.transform import read_mean
+from caffetools.samples.transform import MOVED, read_mean
 
 CROP_MODES = ("warp", "square")
 
@@ -32,7 +39,17 @@ _WINDOW, _MIRROR = 0, 1
 
 
 class WindowDataLayer(PictureDataLayer):
-    reads = ("window_data_param", "transform_param")
+    reads = ("window_data_param", "transform_param", "data_param")
+    refuses = {
+        "window_data_param": {name: words for name, words in MOVED.items() if name != "scale"},
+        # Files with V1 layers lose it when they are upgraded, as they did in the original.
+        "transform_param": {
+            "scale": "Write window_data_param { scale: ... }",
+            "force_gray": "Remove it: windows are cut out of pictures in colour",
+            "augmentation": "Remove it: windows are warped and flipped as window_data_param and mirror say",
+        },
+        "data_param": ALL_BUT_PREFETCH,
+    }
 
     def setup(self, bottom, top):
         param, transform_param = self.param.window_data_param, self.param.transform_param
@@ -47,17 +64,12 @@ class WindowDataLayer(PictureDataLayer):
             f"  cache_images: {param.cache_images:d}\n"
             f"  root_folder: {param.root_folder}"
         )
-        words = f"WindowData has no augmentation (layer '{self.name}')"
-        check(not transform_param.HasField("augmentation"), "!has_augmentation", words)
         windows = read_windows(param)
         glog.info(f"Amount of context padding: {param.context_pad}")
         glog.info(f"Crop mode: {param.crop_mode}")
         size = transform_param.crop_size
         check_gt(size, 0, "crop_size > 0", f"(layer '{self.name}')")
         check_gt(size, 2 * param.context_pad, "crop_size > 2 * context_pad", f"(layer '{self.name}')")
-        if transform_param.HasField("scale"):
-            # It is moved here from window_data_param when a net is read, and was lost in the original too.
-            glog.warning(f"transform_param.scale has no effect (layer '{self.name}')")
         mean = self._mean(transform_param, size)
         loader = WindowLoader(windows, param, transform_param, mean, self.context.random.key(), self.dtype)
         self.start(loader, (param.batch_size, 3, size, size), top)

@@ -12,7 +12,6 @@ from caffetools.blob import Blob
 from caffetools.glog import FatalError, check, check_eq, check_le, fatal, info
 from caffetools.layer import Layer
 from caffetools.layers import create_layer
-from caffetools.net.unread import warn_of_unread_settings
 from caffetools.proto import caffe_pb2
 
 AUTOMATIC = "(automatic)"
@@ -103,7 +102,6 @@ class _Builder:
         with _naming(layer_param.name):
             layer = create_layer(layer_param, self.context)
         wiring.layers.append(layer)
-        warn_of_unread_settings(layer)
         info(f"Creating Layer {layer_param.name}")
         bottom_ids, top_ids, bottom_needs = [], [], []
         wiring.bottom_ids.append(bottom_ids)
@@ -193,6 +191,8 @@ class _Builder:
             "param_size <= num_param_blobs",
             f"Too many params specified for layer {layer.name}",
         )
+        words = f"Incorrect number of weight blobs. (layer '{layer.name}')"
+        check_le(len(layer.param.blobs), count, "layer_param.blobs_size() <= num_param_blobs", words)
         wiring.param_ids.append([])
         layer.param_propagate_down = []
         for i in range(count):

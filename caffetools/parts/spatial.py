@@ -87,6 +87,8 @@ def _sizes(layer, axes, name, pair, default):
             f"0 == conv_param.{name}_size()",
             f"Either {name} or {pair}_h/w should be specified; not both. {where}",
         )
+        if default != 0:  # pad_h and pad_w are 0 where they are not given
+            _check_pair(param, pair, where)
         return getattr(param, f"{pair}_h"), getattr(param, f"{pair}_w")
     words = name.removesuffix("_size")
     check(
@@ -98,3 +100,11 @@ def _sizes(layer, axes, name, pair, default):
     if not given:
         return (default,) * axes
     return tuple(given) if len(given) == axes else (given[0],) * axes
+
+
+def _check_pair(param, pair, where):
+    """Refuse one of two fields without the other."""
+    missing = [f"{pair}_{axis}" for axis in "hw" if not param.HasField(f"{pair}_{axis}")]
+    noun = "Filter" if pair == "kernel" else "Stride"
+    words = f"{noun} dimensions must be nonzero. Give {pair}_h and {pair}_w: {''.join(missing)} is missing {where}"
+    check(not missing, f"has_{pair}_h() && has_{pair}_w()", words)

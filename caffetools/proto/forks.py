@@ -244,26 +244,30 @@ FORKS = (
     ),
 )
 
-#: What does the same here, where something does.
+#: What does the same here, where something does: for names of forks, and for others that are often looked for.
 INSTEAD = {
     "BN": 'a "BatchNorm" layer and a "Scale" layer with bias_term: true',
+    "CReLU": 'a "Power" layer with scale: -1, a "Concat" of both and a "ReLU"',
     "ConvolutionDepthwise": 'type "Convolution" with group equal to the number of input channels',
     "DepthwiseConvolution": 'type "Convolution" (its group makes it depthwise)',
     "dilation_h": "dilation twice, for height and width",
     "dilation_w": "dilation twice, for height and width",
+    "ReLU6": 'type "Clip" with clip_param { min: 0 max: 6 }',
+    "Recurrent": 'type "LSTM" or "RNN"',
     "hole": "dilation",
     "hole_h": "dilation twice, for height and width",
     "hole_w": "dilation twice, for height and width",
+    "kernel": "kernel_size",
 }
 
 
 def layer_type_hint(layer_type: str) -> str | None:
-    """Return whose layer type this is, and what to use instead, if it is known from a fork."""
+    """Return whose layer type this is, if it is known from a fork, and what to use instead, if that is known."""
     return _hint(layer_type, (fork for fork in FORKS if layer_type in fork.layers.split()))
 
 
 def field_hint(message_name: str, field_name: str) -> str | None:
-    """Return whose field this is, and what to use instead, if it is known from a fork.
+    """Return whose field this is, if it is known from a fork, and what to use instead, if that is known.
 
     The message's name may have its package in front. V1LayerParameter counts as LayerParameter.
     """
@@ -274,7 +278,7 @@ def field_hint(message_name: str, field_name: str) -> str | None:
 def _hint(name: str, owners: Iterable[Fork]) -> str | None:
     owners = list(owners)
     if not owners:
-        return None
+        return f"use {INSTEAD[name]} instead" if name in INSTEAD else None
     if len(owners) == 1:
         whose = f"the {owners[0].name} fork ({owners[0].home})"
     else:

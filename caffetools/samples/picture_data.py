@@ -13,6 +13,7 @@ from caffetools.blob import Blob
 from caffetools.formats import image
 from caffetools.glog import FatalError, check_gt
 from caffetools.layer import Layer
+from caffetools.proto import caffe_pb2
 from caffetools.samples import prefetch
 from caffetools.samples.prefetch import Prefetcher
 
@@ -55,6 +56,14 @@ class Loader:
     def load(self, samples: np.ndarray, batch: Batch) -> None:
         """Give the data and the labels of a batch their shapes and values."""
         raise NotImplementedError
+
+
+#: The fields of data_param that other layers than Data do not read, and what to do.
+ALL_BUT_PREFETCH = {
+    field.name: "Of data_param it reads prefetch only; the rest stands in the message of its own"
+    for field in caffe_pb2.DataParameter.DESCRIPTOR.fields
+    if field.name != "prefetch"
+}
 
 
 class PictureDataLayer(Layer):

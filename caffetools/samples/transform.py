@@ -39,6 +39,13 @@ _MIRROR, _TOP, _LEFT = (np.uint64(i) for i in range(3))
 _S32, _S63 = np.uint64(32), np.uint64(63)
 
 
+#: Fields of data layers' own messages from the time before `transform_param`, and what to write instead. Files with V1
+#: layers are upgraded when they are read; in a layer of today's form the original took no notice of them.
+MOVED = {
+    name: f"Write transform_param {{ {name}: ... }}" for name in ("scale", "mean_file", "crop_size", "mirror")
+}
+
+
 class Transformer:
     """Applies one `transform_param`.
 
@@ -63,6 +70,7 @@ class Transformer:
     ):
         self.key = key
         self.noun = noun
+        self.layer = layer
         self.dtype = np.dtype(dtype)
         self.scale = self.dtype.type(param.scale)
         self.crop = param.crop_size
@@ -87,6 +95,16 @@ class Transformer:
         if param.HasField("augmentation"):
             self._augmenter = Augmenter(augmentation, phase, self.crop, has_mean_file, layer)
         self.mixup = Mixup(augmentation.mixup, phase) if augmentation.HasField("mixup") else None
+
+    def check_channels(self, channels: int, why: str) -> None:
+        """Refuse force_color or force_gray for pictures that are not decoded here, and have other channels.
+
+        why: how they came to have them, for the message. (The original took no notice.)
+        """
+        wanted = {True: 3, False: 1, None: channels}[self.color]
+        if channels != wanted:
+            name = "force_color" if self.color else "force_gray"
+            glog.fatal(f"transform_param {{ {name} }} would have no effect: {why} (layer '{self.layer}')")
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape (channels, height, width) that a picture of `shape` comes out with.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from caffetools.blob import Blob
 from caffetools.glog import FatalError, fatal
 from caffetools.layer import Context
-from caffetools.layers import create_layer
+from caffetools.layers import check_settings, create_layer
 from caffetools.proto import caffe_pb2
 
 Shapes = dict[str, tuple[int, ...]]
@@ -18,7 +18,7 @@ BATCH_SIZE_IN = {
     "MemoryData": "memory_data_param",
     "WindowData": "window_data_param",
 }
-#: Those that hold more batches than the net sees: data_param.prefetch of them, whatever the type.
+#: Those that hold more batches than the net sees.
 READ_AHEAD = ("Data", "ImageData", "WindowData")
 
 
@@ -41,9 +41,8 @@ def with_inputs(param: caffe_pb2.NetParameter, given: Shapes) -> caffe_pb2.NetPa
     """Return a filtered net with Input layers in place of all layers that bring data.
 
     given: shapes by the names of tops. A layer with no top among them is asked itself, which may open its
-    database but reads a few records only. An Input that stands for a layer that reads ahead says so in its
-    data_param. Errors: FatalError for names that are no such tops, and for data that is not there, with the
-    way out.
+    database but reads a few records only. Errors: FatalError for names that are no such tops, for settings that
+    a layer does not read, and for data that is not there, with the way out.
     """
     result = caffe_pb2.NetParameter()
     result.CopyFrom(param)
@@ -53,13 +52,18 @@ def with_inputs(param: caffe_pb2.NetParameter, given: Shapes) -> caffe_pb2.NetPa
         if name not in tops:
             fatal(f"--input: the net has no input '{name}' (it has {', '.join(tops) or 'none'})")
     for layer in sources:
+        check_settings(layer)
         shapes = _shapes(layer, given, param.state.phase)
         known = caffe_pb2.LayerParameter(name=layer.name, type="Input", top=layer.top)
         known.input_param.shape.extend(caffe_pb2.BlobShape(dim=shape) for shape in shapes)
-        if layer.type in READ_AHEAD:
-            known.data_param.prefetch = layer.data_param.prefetch
         layer.CopyFrom(known)
     return result
+
+
+def batches_ahead(param: caffe_pb2.NetParameter) -> dict[str, int]:
+    """Return how many batches the data layers of a net hold beyond the one that it sees, by their names."""
+    # prefetch stands in data_param, whatever the type.
+    return {layer.name: layer.data_param.prefetch for layer in param.layer if layer.type in READ_AHEAD}
 
 
 def batch_size(param: caffe_pb2.NetParameter) -> int:
@@ -108,13 +112,15 @@ def _own_shapes(layer, phase):
     probe = caffe_pb2.LayerParameter()
     probe.CopyFrom(layer)
     getattr(probe, place).batch_size = min(batch, 1)
-    probe.data_param.prefetch = 1
+    if layer.type in READ_AHEAD:
+        probe.data_param.prefetch = 1
     try:
         return [(batch, *shape[1:]) for shape in _ask(probe, phase)]
     except FatalError as err:
         sides = f"{transform.crop_size},{transform.crop_size}" if transform.crop_size else "H,W"
+        where = "" if f"'{layer.name}'" in str(err) else f" (layer '{layer.name}')"
         fatal(
-            f"{err} (layer '{layer.name}'). To see the net without its data, say the shape: "
+            f"{err}{where}. To see the net without its data, say the shape: "
             f"--input={layer.top[0]}:{batch},C,{sides} with the numbers of channels and pixels"
         )
 

@@ -9,8 +9,8 @@ and the engine's common buffers, some tens of megabytes, come on top.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -58,6 +58,14 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Definition:
+    """What is summarized: a net whose data layers have become inputs, and how many batches these would hold ahead."""
+
+    net: caffe_pb2.NetParameter
+    ahead: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Summary:
     """A net in one phase.
 
@@ -89,7 +97,7 @@ class Summary:
 
 def read(
     model: str | os.PathLike[str], phase: str = "", level: int = 0, stage: str = "", inputs: str = ""
-) -> caffe_pb2.NetParameter:
+) -> Definition:
     """Read a net and give it inputs of known shapes.
 
     model: its prototxt. phase: TRAIN (the default) or TEST. level, stage (a comma list): the rest of its
@@ -103,18 +111,20 @@ def read(
     param.state.phase = PHASES[phase]
     param.state.level = level
     param.state.stage.extend(filter(None, stage.split(",")))
-    return net_inputs.with_inputs(graph.filter_net(param), net_inputs.parse_shapes(inputs))
+    param = graph.filter_net(param)
+    known = net_inputs.with_inputs(param, net_inputs.parse_shapes(inputs))
+    return Definition(known, net_inputs.batches_ahead(param))
 
 
-def summarize(param: caffe_pb2.NetParameter, batch: int = 0) -> Summary:
+def summarize(definition: Definition, batch: int = 0) -> Summary:
     """Describe a net that `read` returned. batch: items of a batch instead of those that it has."""
     check_ge(batch, 0, "FLAGS_batch >= 0", "A batch cannot have a negative size.")
-    if batch:
-        param = net_inputs.with_batch(param, batch)
+    param = net_inputs.with_batch(definition.net, batch) if batch else definition.net
     split = graph.insert_splits(param)
     for layer in split.layer:
         if layer.type == "HDF5Output":
             layer.type = "Silence"  # to look at a net must not empty the file that it writes
+            layer.ClearField("hdf5_output_param")
     wiring = wire(split, Context(param.state.phase, fill=False))
     learns = param.state.phase == TRAIN and any(wiring.layer_needs_backward)
     return Summary(
@@ -123,17 +133,17 @@ def summarize(param: caffe_pb2.NetParameter, batch: int = 0) -> Summary:
         batch=net_inputs.batch_size(param),
         learns=learns,
         rows=_Rows(wiring, {layer.name for layer in param.layer}, learns).rows,
-        read_ahead=_read_ahead(wiring),
+        read_ahead=_read_ahead(wiring, definition.ahead),
     )
 
 
-def largest_batch(param: caffe_pb2.NetParameter, memory: int) -> int | None:
+def largest_batch(definition: Definition, memory: int) -> int | None:
     """Return the largest batch with which a net fits into `memory` bytes; 0 if none does.
 
     None where that makes no sense: without inputs, or where the net does not build with other batches.
     """
     try:
-        one, two = summarize(param, 1), summarize(param, 2)
+        one, two = summarize(definition, 1), summarize(definition, 2)
     except FatalError:
         return None
     item = two.memory - one.memory
@@ -144,11 +154,10 @@ def largest_batch(param: caffe_pb2.NetParameter, memory: int) -> int | None:
     return max(0, min(by_memory, INT_MAX // largest_blob))
 
 
-def _read_ahead(wiring):
+def _read_ahead(wiring, ahead):
     return sum(
-        layer.param.data_param.prefetch * sum(wiring.blobs[i].count for i in tops) * FLOAT
+        ahead.get(layer.name, 0) * sum(wiring.blobs[i].count for i in tops) * FLOAT
         for layer, tops in zip(wiring.layers, wiring.top_ids, strict=True)
-        if layer.type == "Input" and layer.param.HasField("data_param")
     )
 
 

@@ -243,17 +243,11 @@ def test_only_the_first_process_logs_restarts(database, start, capfd):
     assert "Restarting" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        (("rand_skip: 5", ""), "W data_param.rand_skip has no effect (layer 'd')"),
-        (("", "force_gray: true"), "E force_color and force_gray only for encoded datum (layer 'd')"),
-    ],
-)
-def test_settings_without_effect_are_named_once(settings, line, database, start, capfd):
-    layer = start(database(map(plain, range(10), PICTURES)) + " batch_size: 10 " + settings[0], settings[1])
-    np.testing.assert_array_equal(layer.next()[0], PICTURES)
-    assert log_lines(capfd.readouterr().err).count(line) == 1
+def test_raw_records_keep_their_channels(database, start):
+    source = database(map(plain, range(10), PICTURES)) + " batch_size: 10"
+    with pytest.raises(FatalError, match=r"force_gray } would have no effect: .*only for encoded.*layer 'd'"):
+        start(source, "force_gray: true")
+    np.testing.assert_array_equal(start(source, "force_color: true").next()[0], PICTURES)
 
 
 def damaged(change) -> list:

@@ -228,9 +228,12 @@ class TestRefusals:
         with pytest.raises(FatalError, match="img_height >= crop_size"):
             image_data(transform="crop_size: 5")
 
-    def test_colour_is_forced_in_vain(self, image_data, capfd):
-        image_data(transform="force_gray: true", phase=TEST)
-        assert "force_color and force_gray only for encoded datum" in capfd.readouterr().err
+    @pytest.mark.parametrize(("transform", "other"), [("force_gray", "true"), ("force_color", "false")])
+    def test_colour_is_told_by_the_layers_own_message(self, image_data, transform, other):
+        with pytest.raises(FatalError, match=rf"{transform} }} would have no effect: .*is_color: {other}"):
+            image_data(f'source: "list.txt" is_color: {other}', transform=f"{transform}: true", phase=TEST)
+        same = "false" if other == "true" else "true"
+        image_data(f'source: "list.txt" is_color: {same}', transform=f"{transform}: true", phase=TEST)
 
 
 @pytest.mark.parametrize(("data", "warned"), [("", True), ("shuffle: true", False), ("rand_skip: 1", False)])

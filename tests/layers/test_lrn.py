@@ -25,6 +25,11 @@ def text_of(settings):
     return f'type: "LRN" lrn_param {{ {settings} }}'
 
 
+def without_k(settings):
+    """WITHIN_CHANNEL has none."""
+    return settings.partition("k:")[0]
+
+
 def across(x, size, alpha, beta, k):
     reach = size // 2
     squares = np.pad(x**2, [(0, 0), (reach, reach), (0, 0), (0, 0)])
@@ -46,7 +51,7 @@ def test_forward(settings, size, alpha, beta, k, shape):
     x = uniform(*shape, low=-3, high=3)
     (y,) = SingleLayer(text_of(settings), x).forward()
     np.testing.assert_allclose(y, across(x, size, alpha, beta, k), rtol=1e-5)
-    (y,) = SingleLayer(text_of(f"{settings} {WITHIN}"), x).forward()
+    (y,) = SingleLayer(text_of(f"{without_k(settings)} {WITHIN}"), x).forward()
     np.testing.assert_allclose(y, within(x, size, alpha, beta), rtol=1e-5)
 
 
@@ -54,6 +59,7 @@ def test_forward(settings, size, alpha, beta, k, shape):
 @pytest.mark.parametrize("region", ["", WITHIN])
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
 def test_gradient(settings, region, shape):
+    settings = without_k(settings) if region else settings
     check_gradient(text_of(f"{settings} {region}"), uniform(*shape, low=-3, high=3), samples=60)
 
 
@@ -76,6 +82,8 @@ def test_more_pixels_than_a_block():
 def test_refuses():
     with pytest.raises(FatalError, match="LRN only supports odd values for local_size"):
         SingleLayer(text_of("local_size: 4"), uniform(1, 2, 3, 3))
+    with pytest.raises(FatalError, match="k would have no effect: with WITHIN_CHANNEL it is 1"):
+        SingleLayer(text_of(f"k: 2 {WITHIN}"), uniform(1, 2, 3, 3))
     with pytest.raises(FatalError, match="Input must have 4 axes"):
         SingleLayer(text_of(""), uniform(1, 2, 3))
     with pytest.raises(FatalError, match="in-place"):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from caffetools.formats import datum
 from caffetools.glog import FatalError
 from caffetools.layer import TEST, TRAIN
+from caffetools.proto import caffe_pb2
 from tests.layers.gradient import SingleLayer
 
 RANDOM = np.random.default_rng(4)
@@ -100,6 +104,22 @@ class TestAddedPictures:
         x, label = rig.forward()
         np.testing.assert_array_equal(x, (batch.astype(np.float32) - 100) / 2)
         assert label.tolist() == [7, 8]
+
+    def test_encoded_datums_are_decoded_in_the_colour_that_is_asked_for(self):
+        file = io.BytesIO()
+        Image.new("RGB", (5, 4), (200, 100, 0)).save(file, "PNG")
+        encoded = caffe_pb2.Datum(data=file.getvalue(), encoded=True, label=3)
+        rig = memory_data(1, (1, 4, 5), "transform_param { force_gray: true }")
+        rig.layer.add_datum_vector([encoded])
+        np.testing.assert_allclose(rig.forward()[0], 0.299 * 200 + 0.587 * 100, atol=1)
+
+    def test_pictures_that_are_not_decoded_keep_their_channels(self):
+        rig = memory_data(more="transform_param { force_gray: true }")
+        words = "force_gray } would have no effect: .*3 channels"
+        with pytest.raises(FatalError, match=words):
+            rig.layer.add_datum_vector(as_datums(pictures(2)))
+        with pytest.raises(FatalError, match=words):
+            rig.layer.add_mat_vector(list(pictures(2).transpose(0, 2, 3, 1)), [0, 1])
 
     def test_mats_of_one_channel(self):
         rig = memory_data(1, (1, 4, 5))

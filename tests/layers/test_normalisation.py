@@ -219,6 +219,12 @@ def test_the_log_shows_the_layer_that_the_original_makes_for_a_bias(capfd):
     assert "] Creating layer sc\n" in capfd.readouterr().err
 
 
+def test_scale_has_no_use_for_a_filler_of_a_bias_that_it_was_not_told_to_have():
+    with pytest.raises(FatalError, match="bias_filler without bias_term: true would have no effect"):
+        SingleLayer('type: "Scale" scale_param { bias_filler { value: 1 } }', uniform(2, 3))
+    SingleLayer('type: "Scale" scale_param { bias_term: false bias_filler { value: 1 } }', uniform(2, 3))
+
+
 @pytest.mark.parametrize("kind", ["Scale", "Bias"])
 def test_refuses_what_does_not_fit(kind):
     param = f"{kind.lower()}_param"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from caffetools.glog import FatalError
-from caffetools.layer import TEST, TRAIN
-from caffetools.layers import known_types, layer_class
-from caffetools.layers.plugins import plugin_class
+from caffetools.layer import TEST, TRAIN, Context
+from caffetools.layers import create_layer, known_types, layer_class, plugins
+from caffetools.proto import caffe_pb2
 from tests.layers.gradient import SingleLayer, check_gradient, uniform
 
 #: The marks under a line of a traceback, which not every version of Python draws.
@@ -256,17 +256,32 @@ class TestErrors:
         with pytest.raises(FatalError, match="has no class Scala, did you mean Scale?"):
             SingleLayer(python_layer("Scala"))
 
+    def test_a_layer_cannot_be_shared_among_processes(self, module):
+        module(SCALE)
+        param = caffe_pb2.LayerParameter(name="p", type="Python")
+        param.python_param.MergeFrom(
+            caffe_pb2.PythonParameter(module="user_layers", layer="Scale", param_str="1", share_in_parallel=True)
+        )
+        create_layer(param, Context()).setup([], [])  # one process shares with itself
+        with pytest.raises(FatalError, match=r"share_in_parallel would have no effect.*layer 'p'"):
+            create_layer(param, Context(ranks=2)).setup([], [])
+
     def test_fields_are_needed(self):
         with pytest.raises(FatalError, match=r"python_param needs a module and a layer.*\(layer 'p'\)"):
             SingleLayer('name: "p" type: "Python"')
 
 
 class TestPlugins:
+    @staticmethod
+    def forget():
+        for function in (plugins.declared, plugins.plugin_class, plugins.warn_of_replacement):
+            function.cache_clear()
+
     @pytest.fixture
     def package(self, module, tmp_path, monkeypatch):
         """Return a function that installs a package with an entry point."""
         monkeypatch.syspath_prepend(str(tmp_path))
-        plugin_class.cache_clear()
+        self.forget()
 
         def install(entry, text=SCALE, name="user_layers"):
             module(text, name)
@@ -274,9 +289,10 @@ class TestPlugins:
             folder.mkdir()
             (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
             (folder / "entry_points.txt").write_text(f"[caffetools.layers]\n{entry}\n")
+            self.forget()
 
         yield install
-        plugin_class.cache_clear()
+        self.forget()
 
     def test_class_in_the_style_of_python_layers(self, package):
         package("TimesConstant = user_layers:Scale")
@@ -307,9 +323,12 @@ class TestPlugins:
         package("TimesConstant = user_layers:Scale")
         assert "TimesConstant" in known_types()
 
-    def test_own_types_are_not_replaced(self, package):
+    def test_own_types_are_not_replaced(self, package, capfd):
         package("ReLU = user_layers:Scale")
-        assert layer_class("ReLU").__module__ == "caffetools.layers.relu"
+        for _ in range(2):
+            assert layer_class("ReLU").__module__ == "caffetools.layers.relu"
+        words = "The layer type ReLU of user_layers:Scale is not used: types of Caffe cannot be replaced"
+        assert capfd.readouterr().err.count(words) == 1
         assert known_types().count("ReLU") == 1
 
     def test_two_packages_with_one_type(self, package):

@@ -237,11 +237,9 @@ def test_log(window_data, capfd):
     ]
 
 
-def test_scale_of_transform_param_has_no_effect(window_data, capfd):
-    windows, data = [OBJECT, NOTHING], "batch_size: 1 fg_fraction: 1 scale: 0.5"
-    patches, _ = window_data(*windows, data=data, transform="crop_size: 10 scale: 100")()
+def test_scale_stands_in_the_layers_own_message(window_data):
+    patches, _ = window_data(OBJECT, NOTHING, data="batch_size: 1 fg_fraction: 1 scale: 0.5")()
     assert (patches[0, 2] == RED / 2).all()
-    assert "transform_param.scale has no effect (layer 'w')" in capfd.readouterr().err
 
 
 class TestRefusals:

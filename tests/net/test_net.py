@@ -305,23 +305,48 @@ def test_errors_name_the_layer(make_net, layer, words):
         make_net(DATA + f'layer {{ name: "culprit" {layer} }}')
 
 
+@pytest.mark.parametrize("phase", [TRAIN, TEST])
+def test_settings_that_nobody_reads_are_refused(make_net, phase):
+    layer = 'layer { name: "l" type: "ReLU" bottom: "x" top: "y" pooling_param { kernel_size: 2 } }'
+    words = r"pooling_param would have no effect: ReLU does not read it\. Remove it; it is for Pooling \(layer 'l'\)"
+    with pytest.raises(FatalError, match=words):
+        make_net(DATA + layer, phase)
+
+
+def test_a_layer_may_have_a_phase_of_its_own(make_net):
+    """As in the original: the net gives its phase to the layers that have none."""
+    layer = 'layer { name: "d" type: "Dropout" bottom: "x" top: "y" %s }'
+    net = make_net(DATA + layer % "phase: TRAIN", TEST)
+    net.blobs["x"].data[...] = 1
+    net.forward()
+    assert set(np.unique(net.blobs["y"].data)) <= {0, 2}
+    net = make_net(DATA + layer % "phase: TEST")
+    net.blobs["x"].data[...] = 1
+    net.forward()
+    np.testing.assert_array_equal(net.blobs["y"].data, 1)
+
+
+WEIGHTS = "blobs { shape { dim: 2 dim: 4 } data: [1, 2, 3, 4, 5, 6, 7, 8] } "
+BLOBS = WEIGHTS + "blobs { num: 1 channels: 1 height: 1 width: 2 data: [9, 10] } "
+WITH_BLOBS = """layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" %s
+  inner_product_param { num_output: 2 } }"""
+
+
+def test_parameters_may_stand_in_the_definition(make_net, capfd):
+    net = make_net(DATA + WITH_BLOBS % BLOBS)
+    assert "] Skipping parameter initialization\n" in capfd.readouterr().err
+    np.testing.assert_array_equal(net.params[0].data, np.arange(1, 9).reshape(2, 4))
+    np.testing.assert_array_equal(net.params[1].data, [9, 10])
+
+
 @pytest.mark.parametrize(
-    ("layer", "words"),
+    ("blobs", "words"),
     [
-        (
-            'type: "EuclideanLoss" bottom: "x" bottom: "x" top: "y" loss_param { normalization: FULL }',
-            "loss_param has no effect on layer 'l': EuclideanLoss does not read it",
-        ),
-        (
-            'type: "ReLU" bottom: "x" top: "y" pooling_param { kernel_size: 2 }',
-            "pooling_param has no effect on layer 'l': ReLU does not read it",
-        ),
-        ('type: "ReLU" bottom: "x" top: "y" relu_param { negative_slope: 0.1 }', None),
-        ('type: "Deconvolution" bottom: "x4" top: "y" convolution_param { num_output: 1 kernel_size: 1 }', None),
+        (WEIGHTS, "Incorrect number of weight blobs"),
+        (BLOBS + "blobs { data: 1 shape { dim: 1 } }", "Incorrect number of weight blobs"),
+        (BLOBS.replace("dim: 2 dim: 4", "dim: 4 dim: 2"), r"expected shape 2 4 \(8\); instead, shape was 4 2"),
     ],
 )
-def test_settings_that_nobody_reads(make_net, capfd, layer, words):
-    picture = 'layer { name: "x4" type: "Input" top: "x4" input_param { shape { dim: 1 dim: 1 dim: 2 dim: 2 } } }'
-    make_net(DATA + picture + f'layer {{ name: "l" {layer} }}')
-    log = capfd.readouterr().err
-    assert (f"] {words}\n" in log) if words else ("has no effect" not in log)
+def test_parameters_in_the_definition_have_to_fit(make_net, blobs, words):
+    with pytest.raises(FatalError, match=rf"{words}.*layer 'ip'"):
+        make_net(DATA + WITH_BLOBS % blobs)

@@ -397,7 +397,7 @@ def test_table_of_a_net_without_a_name_and_with_scalars():
     layers = 'layer { name: "s" type: "Input" top: "s" input_param { shape { } } }'
     param = text_format.Parse(layers, caffe_pb2.NetParameter())
     param.state.phase = TEST
-    assert table(summary.summarize(param)).startswith("net, phase TEST, batch 0")
+    assert table(summary.summarize(summary.Definition(param))).startswith("net, phase TEST, batch 0")
 
 
 def test_command(tmp_path):

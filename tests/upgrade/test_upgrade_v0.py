@@ -17,7 +17,7 @@ def net_of(text: str) -> caffe_pb2.NetParameter:
 def upgraded_layer(layer_type: str, fields: str) -> caffe_pb2.LayerParameter:
     """Today's form of one V0 layer."""
     net = net_of(f'layers {{ layer {{ name: "l" type: "{layer_type}" {fields} }} top: "t" }}')
-    (layer,) = upgrade.upgrade_net(net, "f").layer
+    (layer,) = upgrade.run_passes(upgrade.NET_PASSES, net, "f").message.layer
     return layer
 
 
