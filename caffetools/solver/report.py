@@ -24,7 +24,7 @@ def output_lines(kind: str, values: Iterable[tuple[str, float, float]]) -> None:
 class DataWait:
     """How long nets have waited for their data, from when this is made or `restart` is called."""
 
-    WORTH_SAYING = 0.05  # share of the time
+    WORTH_SAYING = 0.01  # share of the time between two display lines
 
     def __init__(self, nets: Iterable[Net]):
         self._layers = [layer for net in nets for layer in net.layers]

@@ -1,12 +1,18 @@
 """Time the data layers: how many records a second, alone and while a net computes.
 
-    python scripts/bench/bench_data.py [--folder /tmp] [--seconds 2] [--rounds 3] [--threads 1 2]
+    python -m scripts.bench.bench_data [--folder /tmp] [--seconds 2] [--rounds 3] [--threads 1 2]
+    python -m scripts.bench.bench_data --nets lenet,alexnet
 
 The first table takes batches as fast as they come. The second trains a small convolutional net on the encoded
 pictures, and the same net on data that are always there: the step's time, and which share of it was spent
 waiting. Each figure is the best of some rounds. All databases are made for the occasion: digits of 28 x 28,
 pictures of 256 x 256 raw and as JPEG. Where the machine has other work, the processor time of a record tells more
 than their number: threads that hinder each other need more of it.
+
+With `--nets` it is nets of models/ that are trained, each by `caffe train` for some seconds from its first iteration
+on, and the table shows the last line of its log: which share of the time it waited for data. That counts the first
+batch, for which every run waits. "later" tells how many of the display lines that follow are followed in turn by a
+line that says so because the share since the last one is 1 % or more.
 """
 
 from __future__ import annotations
@@ -14,9 +20,12 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
+import signal
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from unittest import mock
 
@@ -32,6 +41,7 @@ from caffetools.layers import layer_class
 from caffetools.proto import caffe_pb2
 from caffetools.samples import prefetch
 from caffetools.solver import Solver
+from scripts.bench.lmdb_nets import NETS, pictures, write_solver
 
 DATA = 'type: "Data" data_param {{ source: "{name}" backend: LMDB batch_size: {batch} }}'
 FILES = 'type: "ImageData" image_data_param {{ source: "{name}" batch_size: {batch} shuffle: true }}'
@@ -63,18 +73,6 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: 
 ALWAYS_THERE = (
     'type: "DummyData" dummy_data_param { shape { dim: 32 dim: 3 dim: 227 dim: 227 } shape { dim: 32 } }'
 )
-
-
-def pictures(count: int) -> Iterable[np.ndarray]:
-    """Make pictures (256, 256, 3) that a JPEG coder finds about as hard as photographs."""
-    random = np.random.default_rng(1)
-    for _ in range(count):
-        picture = random.normal(0, 6, (256, 256, 3)) + 128
-        for side, strength in ((4, 50), (16, 25), (64, 12)):
-            coarse = random.normal(0, strength, (side, side, 3)).astype(np.float32)
-            planes = [Image.fromarray(coarse[..., c]).resize((256, 256)) for c in range(3)]
-            picture += np.stack([np.asarray(plane) for plane in planes], 2)
-        yield np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def make_sources(count: int = 512, digits: int = 10_000) -> None:
@@ -137,6 +135,53 @@ def step(data: str, width: int, seconds: float) -> tuple[float, float]:
         solver.close()
 
 
+def trained_by_log(solver: Path, seconds: float) -> tuple[float, str, str]:
+    """Run `caffe train` for some seconds from its first iteration on.
+
+    Returns iterations a second, what the log says about waiting at the end, and after how many display lines.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "caffetools.cli.caffe",
+        "train",
+        f"--solver={solver}",
+        "--logtostderr",
+        "--v=1",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    rates, waiting, said = [], "", ""
+    waits = 0
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            said += line
+            if re.search(r"Iteration 0 \(", line):
+                end = time.monotonic() + seconds
+            rate = re.search(r"Iteration \d+ \((\S+) iter/s", line)
+            if rate:
+                rates.append(float(rate[1]))
+                if time.monotonic() > end:
+                    process.send_signal(signal.SIGINT)
+            waits += "of the time since the last such line" in line and len(rates) > 2
+            found = re.search(r"Waiting for data took (.* of the time \(.*\))", line)
+            waiting = found[1] if found else waiting
+    if process.returncode:
+        sys.exit(f"{said[-2000:]}{' '.join(command)} failed")
+    return float(np.median(rates[1:])), waiting, f"{waits} of {len(rates) - 2}"
+
+
+def show_nets(folder: Path, names: list[str], seconds: float) -> None:
+    """Train nets on raw records and, where they are large enough, on JPEGs, and print what their logs say."""
+    print(f"{'net':<18}{'batch':>6}  {'records':<8}{'images/s':>9}{'later':>10}   waiting for data took")
+    for name in names:
+        for encoded in (False, True) if NETS[name].record[1] == 256 else (False,):
+            batch = NETS[name].batch
+            solver = write_solver(folder, name, encoded, max_iter=1 << 30, display=100 if batch > 60 else 2)
+            rate, waiting, later = trained_by_log(solver, seconds)
+            kind = "JPEG" if encoded else "raw"
+            print(f"{name:<18}{batch:>6}  {kind:<8}{rate * batch:>9,.0f}{later:>10}   {waiting}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", default=None, help="where the databases go for the time being")
@@ -145,9 +190,13 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[1, 2], help="that decode; raw records have one"
     )
+    parser.add_argument("--nets", help="comma list of nets to train instead; 'all' for all of them")
     args = parser.parse_args()
     glog.flags.minloglevel = glog.ERROR
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        if args.nets:
+            show_nets(Path(folder), list(NETS) if args.nets == "all" else args.nets.split(","), args.seconds)
+            return
         os.chdir(folder)
         make_sources()
         show_rates(args.threads, args.rounds, args.seconds)

@@ -51,7 +51,7 @@ def test_share(clock, notes):
     assert notes == ["Waiting for data took 25.0% of the time (3 s of 12 s)"]
 
 
-@pytest.mark.parametrize(("waited", "said"), [(0.0, False), (0.4, False), (0.6, True), (10.0, True)])
+@pytest.mark.parametrize(("waited", "said"), [(0.0, False), (0.09, False), (0.11, True), (10.0, True)])
 def test_display_lines_are_followed_by_shares_that_matter(waited, said, clock, notes):
     layer = SimpleNamespace(waited_seconds=0.0)
     line = report.DisplayLine(0, [SimpleNamespace(layers=[layer])])
