@@ -6,6 +6,7 @@ import click
 
 from caffetools import glog
 from caffetools.cli.flags import flag
+from caffetools.cli.run_flags import RUN_FLAGS, run_flags
 from caffetools.cli.suite import Suite
 
 _EFFECTS = ("stop", "snapshot", "none")
@@ -36,7 +37,12 @@ commands:
 @flag("phase", "", "the phase to time, TRAIN or TEST; TRAIN if not given", choices=("TRAIN", "TEST"))
 @flag("level", 0, "the level of the net's state")
 @flag("stage", "", "the stages of the net's state, comma-separated")
-@flag("snapshot", "", "the snapshot of a solver's state to resume from", pattern="*.solverstate*")
+@flag(
+    "snapshot",
+    "",
+    "the snapshot of a solver's state to resume from; auto: the newest whole one of the solver's snapshot_prefix",
+    pattern="*.solverstate*",
+)
 @flag(
     "weights",
     "",
@@ -53,6 +59,12 @@ commands:
     "a picture, .png or .svg, that test writes with the confusion matrix; tables and the most wrong samples beside it",
     pattern="*.png",
 )
+@flag("set", (), "a setting to change, such as solver.base_lr=0.02 or net.layer[conv1].param[0].lr_mult=0; repeat it")
+@flag("dry_run", False, "build, check --iterations batches of data, try one iteration, and stop; nothing is written")
+@flag("metrics", "", "a folder for metrics (JSON lines, CSV, TensorBoard events) and all that the run depends on")
+@flag("metrics_interval", 1, "iterations between two rows of metrics")
+@flag("reproduce", "", "a folder of --metrics whose run is repeated and compared")
+@run_flags
 @click.pass_context
 def command(ctx: click.Context, args: tuple[str, ...], **_: object) -> None:
     """What ``caffe`` does without a command that it knows."""
@@ -75,7 +87,12 @@ def command(ctx: click.Context, args: tuple[str, ...], **_: object) -> None:
         "<program> --solver=solver.prototxt --snapshot=lenet_iter_5000.solverstate",
         "<program> --solver=solver.prototxt --weights=a.caffemodel,b.caffemodel",
         "<program> --solver=solver.prototxt --gpu=0 --log_dir=logs",
+        "<program> --solver=solver.prototxt --snapshot=auto --time_limit=2h30m --metrics=run1",
+        "<program> --solver=solver.prototxt --snapshot_best=accuracy --early_stop=accuracy",
+        "<program> --solver=solver.prototxt --set solver.base_lr=0.02 --dry_run",
+        "<program> --reproduce=run1",
     ),
+    also=RUN_FLAGS,
 )
 def train(
     solver: str,
@@ -87,12 +104,34 @@ def train(
     sigint_effect: str,
     sighup_effect: str,
     sigterm_effect: str,
+    set: tuple[str, ...],
+    dry_run: bool,
+    iterations: int,
+    metrics: str,
+    metrics_interval: int,
+    reproduce: str,
+    **settings: object,
 ) -> object:
     """Train a model."""
-    from caffetools.tools import train
+    from caffetools.tools import reproduction, train
 
+    effects = {"sigint_effect": sigint_effect, "sighup_effect": sighup_effect, "sigterm_effect": sigterm_effect}
+    if reproduce:
+        return reproduction.reproduce(reproduce, metrics, **effects)
+    given = click.get_current_context().meta["given"]
     return train.train(
-        solver, weights, snapshot, gpu, level, stage, sigint_effect, sighup_effect, sigterm_effect
+        solver,
+        weights,
+        snapshot,
+        gpu,
+        level,
+        stage,
+        **effects,
+        settings={name: value for name, value in settings.items() if name in given},
+        changes=set,
+        metrics=metrics,
+        metrics_interval=metrics_interval,
+        dry_run=iterations if dry_run else 0,
     )
 
 

@@ -74,6 +74,7 @@ class Tool(click.Command):
             parser.values[flag.name] = getattr(glog.flags, flag.name)
         positionals = parser.parse(args)
         ctx.meta["traceback"] = parser.values["traceback"]
+        ctx.meta["given"] = parser.given
         self._report(ctx, parser)
         parser.check()
         for flag in LOG_FLAGS:

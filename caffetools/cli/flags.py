@@ -1,9 +1,10 @@
 """gflags' rules for flags, on click.
 
-A flag is a click option of type bool, int32 or string. :class:`FlagParser` reads arguments as gflags does:
+A flag is a click option of type bool, int32, double or string. :class:`FlagParser` reads arguments as gflags does:
 ``-flag`` or ``--flag``, ``=value`` or a space, ``--noflag`` for booleans, flags and positional arguments in
-any order, ``--`` as the end of flags, the last value of a repeated flag, flag files and values from the
-environment. It collects all errors before it reports them: a help flag anywhere on the line goes first.
+any order, ``--`` as the end of flags, the last value of a repeated flag (all values of one whose default is
+a tuple), flag files and values from the environment. It collects all errors before it reports them: a help
+flag anywhere on the line goes first.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import click
 
 from caffetools import glog
 
-Value = bool | int | str
+Value = bool | int | float | str | tuple[str, ...]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -35,7 +36,7 @@ class FlagError(click.ClickException):
 
 
 class Flag(click.Option):
-    """A flag; its type is that of its default.
+    """A flag; its type is that of its default. One whose default is a tuple may be given several times.
 
     :ivar file: source file it belongs to, as the help shows it
     :ivar choices: the values that make sense, for completion
@@ -60,13 +61,15 @@ class Flag(click.Option):
         self.choices = tuple(choices)
         self.pattern = pattern
         self.is_bool = isinstance(default, bool)
+        self.is_repeated = isinstance(default, tuple)
         names = [f"--{name}/--no{name}"] if self.is_bool else [f"--{name}"]
+        attrs = {"multiple": self.is_repeated, **attrs}
         super().__init__([name, *names], default=default, help=help, expose_value=expose_value, **attrs)
 
     @property
     def type_name(self) -> str:
         """gflags' name of the type."""
-        return "bool" if self.is_bool else "int32" if isinstance(self.default_value, int) else "string"
+        return "bool" if self.is_bool else _TYPE_NAMES.get(type(self.default_value), "string")
 
     def convert(self, text: str) -> Value:
         """The value that a text means; ValueError if it means none."""
@@ -108,7 +111,8 @@ def _int32(text: str) -> int:
     return value
 
 
-_CONVERT: dict[str, Callable[[str], Value]] = {"bool": _bool, "int32": _int32, "string": str}
+_CONVERT: dict[str, Callable[[str], Value]] = {"bool": _bool, "int32": _int32, "double": float, "string": str}
+_TYPE_NAMES = {int: "int32", float: "double"}
 
 
 def _shared(names: Iterable[tuple[str, Value, str]], file: str) -> tuple[Flag, ...]:
@@ -231,10 +235,11 @@ class FlagParser:
     def _set(self, name: str, text: str) -> None:
         flag = self.flags[name]
         try:
-            self.values[name] = flag.convert(str(text))
+            value = flag.convert(str(text))
         except ValueError:
             self._errors[name] = f"illegal value '{text}' specified for {flag.type_name} flag '{name}'"
             return
+        self.values[name] = (*self.values[name], value) if flag.is_repeated else value
         self.given.add(name)
         if name in self._at_once:  # in place, so that what stands behind it on the line wins
             self._at_once[name](text)

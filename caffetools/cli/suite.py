@@ -21,12 +21,19 @@ Function = Callable[..., object]
 class Suite(Tool, click.Group):
     """A Tool with actions, which share its flags, and the commands of the table, which have their own."""
 
-    def action(self, name: str, usage: str, examples: Sequence[str] = ()) -> Callable[[Function], Tool]:
-        """Add the function below as an action. It uses the flags that are its parameters and accepts all."""
+    def action(
+        self, name: str, usage: str, examples: Sequence[str] = (), also: Iterable[str] = ()
+    ) -> Callable[[Function], Tool]:
+        """Add the function below as an action. It uses the flags that are its parameters and accepts all.
+
+        also: names of further flags that it uses, for a function with a parameter `**name` to take them.
+        """
 
         def decorate(function: Function) -> Tool:
             flags = {flag.name: flag for flag in self.own_flags}
-            params = [flags[parameter] for parameter in inspect.signature(function).parameters]
+            parameters = inspect.signature(function).parameters.values()
+            names = [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]
+            params = [flags[name] for name in (*names, *also)]
 
             @functools.wraps(function)
             def callback(args: tuple[str, ...], **flags: object) -> object:

@@ -126,11 +126,13 @@ def _describe(flag: Flag, value: Value) -> str:
 
 
 def _plain(value: Value) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _quoted(value: Value) -> str:
-    return f'"{value}"' if isinstance(value, str) else _plain(value)
+    return f'"{_plain(value)}"' if isinstance(value, (str, tuple)) else _plain(value)
 
 
 def _element(tag: str, text: str) -> str:

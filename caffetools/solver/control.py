@@ -101,7 +101,7 @@ class RunControl:
         interval = self.param.plateau_interval or self.param.test_interval
         if len(self._window) < interval:
             return ""
-        self.loss.observe(sum(self._window) / interval, iteration)
+        self.loss.observe(float(sum(self._window) / interval), iteration)
         self._window.clear()
         if self.loss.stalled < self.param.plateau_patience:
             return ""
@@ -125,7 +125,7 @@ class RunControl:
             for field, watched in self.watched.items()
         }
         if self.loss is not None:
-            state["loss"] = {"window": list(self._window), **self.loss.get_state()}
+            state["loss"] = {"window": [float(loss) for loss in self._window], **self.loss.get_state()}
         return state
 
     def set_state(self, state: dict) -> None:

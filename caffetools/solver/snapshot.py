@@ -121,7 +121,7 @@ def restore(solver, path: str) -> None:
         solver.iter, learned_net, solver.current_step = state.iter, state.learned_net, state.current_step
         history = [blob_format.to_array(proto) for proto in state.history]
     if learned_net:
-        model = _beside(learned_net, path)
+        model = beside(learned_net, path)
         if not Path(model).exists():
             fatal(f"Check failed: fd != -1 (-1 vs. -1) File not found: {model} (the weights that belong to {path})")
         weights.copy_from(solver.net, model)
@@ -140,7 +140,7 @@ def restore(solver, path: str) -> None:
         mine[...] = theirs.reshape(mine.shape)
     if solver.average is not None:
         solver.average.values = None  # it begins again with these weights, unless the side file knows better
-    _restore_side_file(solver, path, learned_net and _beside(learned_net, path))
+    _restore_side_file(solver, path, learned_net and beside(learned_net, path))
 
 
 def side_file(state: str) -> str:
@@ -148,10 +148,10 @@ def side_file(state: str) -> str:
     return state.removesuffix(".h5").removesuffix(".solverstate") + ".resume.json"
 
 
-def _beside(model, state):
+def beside(model: str, state: str) -> str:
     """Find the weights that a state names: where it says, or beside the state when that folder has moved."""
-    beside = Path(state).parent / Path(model).name
-    return str(beside) if not Path(model).exists() and beside.exists() else model
+    there = Path(state).parent / Path(model).name
+    return str(there) if not Path(model).exists() and there.exists() else model
 
 
 def _state_proto(solver, model, current_step):
@@ -171,7 +171,7 @@ def moment(solver) -> dict:
     return {
         "current_step": solver.current_step,
         "random": {"seed": solver.random.seed, "count": solver.random.count},
-        "losses": list(solver.losses),
+        "losses": [float(loss) for loss in solver.losses],
         "control": solver.control.get_state(),
         "train_net": _layer_states(solver.net),
         "test_nets": [_layer_states(net) for net in solver.test_nets],

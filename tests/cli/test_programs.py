@@ -120,7 +120,8 @@ def test_help_on_no_file(flag):
     "lines",
     [
         """
-    -snapshot (the snapshot of a solver's state to resume from) type: string
+    -snapshot (the snapshot of a solver's state to resume from; auto: the
+      newest whole one of the solver's snapshot_prefix) type: string
       default: ""
 """,
         """
