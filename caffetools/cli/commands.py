@@ -43,6 +43,8 @@ ACTIONS: dict[str, str] = {
     "draw": "caffetools.cli.draw",
     "visualize": "caffetools.cli.visualize",
     "data": "caffetools.cli.data",
+    "export": "caffetools.cli.export",
+    "import": "caffetools.cli.import_weights",
     "completion": "caffetools.cli.completion",
 }
 

@@ -1,0 +1,1 @@
+"""The ways out of and into other programs: ONNX graphs and safetensors files."""
