@@ -75,16 +75,23 @@ class Lifetimes:
     """The arrays of a net and the groups that they form.
 
     keep: names of blobs whose data a user asks for. backward: whether passes go backward. together: ranges (first,
-    last) of layers that run as one, so that what any of them needs is needed throughout.
+    last) of layers that run as one, so that what any of them needs is needed throughout. unwritten: blobs whose data
+    these layers then leave out.
     """
 
     def __init__(
-        self, wiring: Wiring, keep: Container[str], backward: bool, together: Sequence[tuple[int, int]] = ()
+        self,
+        wiring: Wiring,
+        keep: Container[str] = (),
+        backward: bool = True,
+        together: Sequence[tuple[int, int]] = (),
+        unwritten: Sequence[Blob] = (),
     ):
         self.wiring = wiring
         self.arrays: dict[int, Array] = {}  # by the identity of their storages
         self._layers = len(wiring.layers)
         self._spans = {i: span for span in together for i in range(span[0], span[1] + 1)}
+        self._unwritten = {id(blob) for blob in unwritten}
         for i, layer in enumerate(wiring.layers):
             self._trace_forward(i, layer)
         self._goes_backward = [backward and needs for needs in wiring.layer_needs_backward]
@@ -116,6 +123,9 @@ class Lifetimes:
         array.count = max(array.count, count)
         return array
 
+    def _there(self, blobs: Sequence[Blob]) -> list[Blob]:
+        return [blob for blob in blobs if id(blob) not in self._unwritten]
+
     def _forward_steps(self, i: int) -> range:
         first, last = self._spans.get(i, (i, i))
         return range(first, last + 1)
@@ -127,14 +137,13 @@ class Lifetimes:
     def _trace_forward(self, i: int, layer: Layer):
         bottom, top = self._blobs(i)
         steps = self._forward_steps(i)
-        for blob in bottom:
+        for blob in self._there(bottom):
             self._data(blob).read += steps
-        for blob in top:
-            array = self._data(blob)
+        for blob in self._there(top):
             # A top that looks at a bottom's numbers, as a Split's does, is not written.
             if not any(blob is not other and blob.shares_data_with(other) for other in bottom):
-                array.written += steps
-        for blob in layer.kept():
+                self._data(blob).written += steps
+        for blob in self._there(layer.kept()):
             self._data(blob).written += steps
 
     def _trace_backward(self, i: int, layer: Layer):
@@ -142,9 +151,10 @@ class Lifetimes:
         steps = self._backward_steps(i)
         for end, blobs in (("bottom", bottom), ("top", top)):
             for j, blob in enumerate(blobs):
-                if end in layer.backward_reads or f"{end}[{j}]" in layer.backward_reads:
+                read = end in layer.backward_reads or f"{end}[{j}]" in layer.backward_reads
+                if read and id(blob) not in self._unwritten:
                     self._data(blob).read += steps
-        for blob in layer.kept():
+        for blob in self._there(layer.kept()):
             self._data(blob).read += steps
         for blob in top:
             self._diff(blob).read += steps

@@ -5,7 +5,7 @@ The largest array is placed first, each at the lowest place where it meets none 
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -43,23 +43,16 @@ def place(sizes: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[list[
 class MemoryPlan:
     """Gives memory to a net's arrays, anew where they have outgrown it.
 
-    wiring: of the net. keep: names of blobs whose data stay as they are until the next pass. backward: whether passes
-    go backward; values are not kept for it otherwise. together: see `Lifetimes`.
+    lifetimes: returns the arrays of the net as they are now.
     """
 
-    def __init__(
-        self,
-        wiring: Wiring,
-        keep: Container[str] = (),
-        backward: bool = True,
-        together: Sequence[tuple[int, int]] = (),
-    ):
-        self._wiring, self._keep, self._backward, self._together = wiring, keep, backward, together
+    def __init__(self, wiring: Wiring, lifetimes: Callable[[], Lifetimes]):
+        self._wiring, self._lifetimes = wiring, lifetimes
         self.make()
 
     def make(self) -> None:
         """Work out where arrays begin, for the present shapes."""
-        lifetimes = Lifetimes(self._wiring, self._keep, self._backward, self._together)
+        lifetimes = self._lifetimes()
         groups = lifetimes.groups
         starts, self.bytes = place([g.bytes for g in groups], [(g.first, g.last) for g in groups])
         self.places: list[tuple[Array, int]] = [

@@ -19,8 +19,12 @@ from caffetools.blob import Blob
 from caffetools.engine.cpu.one_thread import SMALL, OneThread
 from caffetools.formats import prototxt
 from caffetools.glog import error, info
-from caffetools.layer import Context, Layer
+from caffetools.layer import TRAIN, Context, Layer
 from caffetools.net import twins, weights
+from caffetools.net.fused import FusedSteps, Member
+from caffetools.net.fusion import find_steps
+from caffetools.net.lifetimes import Lifetimes
+from caffetools.net.memory_plan import MemoryPlan
 from caffetools.net.wiring import wire
 from caffetools.proto import caffe_pb2
 
@@ -34,11 +38,13 @@ def load_net(
     context: Context,
     level: int = 0,
     stages: Sequence[str] | None = None,
+    plan: bool = False,
+    keep: Sequence[str] = (),
 ) -> Net:
     """Read a prototxt (or take a NetParameter), set the state that filters its layers, and build the net.
 
     phase: TRAIN or TEST. level, stages: the state that include and exclude rules are compared with; with `stages`
-    None the state holds the phase alone.
+    None the state holds the phase alone. plan, keep: see `Net`.
     """
     param = caffe_pb2.NetParameter()
     param.CopyFrom(source if isinstance(source, caffe_pb2.NetParameter) else upgrade.read_net_text(source))
@@ -46,7 +52,7 @@ def load_net(
     if stages is not None:
         param.state.level = level
         param.state.stage.extend(stages)
-    return Net(param, context)
+    return Net(param, context, plan, keep)
 
 
 class Net:
@@ -63,9 +69,16 @@ class Net:
 
     Functions in `before_forward`, `after_forward`, `before_backward` and `after_backward` are called with the index of
     each     layer that a pass comes to.
+
+    plan: whether arrays that are not needed at the same time share memory (see `memory_plan`). After a pass only
+    inputs, outputs, parameters and the data of the blobs named in `keep` are right then, passes begin at the first
+    layer, and there is no backward pass in the TEST phase. Nets whose blobs others look into are not planned, nor is
+    one with debug_info.
     """
 
-    def __init__(self, param: caffe_pb2.NetParameter, context: Context):
+    def __init__(
+        self, param: caffe_pb2.NetParameter, context: Context, plan: bool = False, keep: Sequence[str] = ()
+    ):
         unfiltered, param = param, graph.filter_net(param)
         info(f"Initializing net from parameters: \n{prototxt.dumps(param).rstrip()}")
         param = graph.insert_splits(param, unfiltered)
@@ -112,7 +125,28 @@ class Net:
         self._place_params(wiring)
         if self.context.engine is not None:
             twins.equip(self)
+        plan = plan and not self.debug_info and self.context.engine is None
+        self._fused = self._fuse(wiring, plan, keep)
+        self._plan: MemoryPlan | None = None
+        if plan:
+            steps = self._fused.steps
+            together = [(step.first, step.last) for step in steps]
+            unwritten = [blob for step in steps for blob in step.unwritten()]
+            settings = keep, self.phase == TRAIN, together, unwritten
+            self._plan = MemoryPlan(wiring, lambda: Lifetimes(wiring, *settings))
+            self._plan.apply()
         info("Network initialization done.")
+
+    def _fuse(self, wiring, plan, keep):
+        """Return the steps in which layers run as one; on a GPU there are none."""
+        if self.context.engine is not None:
+            return FusedSteps([], [])
+        names = wiring.blob_names
+        shown = {*self.inputs, *self.outputs, *keep}
+        steps = find_steps(wiring, not plan or self.phase == TRAIN, lambda i: plan and names[i] not in shown)
+        needs = self.bottom_needs_backward, self.layer_needs_backward
+        members = zip(self.layers, self.bottoms, self.tops, *needs, strict=True)
+        return FusedSteps(steps, [Member(*member) for member in members])
 
     def _place_params(self, wiring):
         owners = [use for use in wiring.params if use.owner < 0]
@@ -140,25 +174,46 @@ class Net:
 
     def forward(self, start: int = 0, end: int | None = None) -> float:
         """Run the layers `start` to `end` (inclusive; all by default) and return the weighted sum of their losses."""
+        if self._plan is not None and start == 0 and not self._plan.renew():
+            self._plan = None
         loss = 0.0
-        for i in range(start, len(self.layers) if end is None else end + 1):
+        stop = len(self.layers) if end is None else end + 1
+        unseen = not (self.debug_info or self.before_forward or self.after_forward)
+        for i, step in self._fused.way(start, stop, unseen):
+            if step is not None:
+                self._forward_step(step)
+                continue
             _call(self.before_forward, i)
             loss += self.forward_layer(i)
             _call(self.after_forward, i)
         return loss
 
+    def _forward_step(self, step):
+        for i in range(step.first, step.last + 1):
+            self._prepare(i)
+        with self._threads_of(step)():
+            step.forward()
+        step.ran = True
+
     def forward_layer(self, i: int) -> float:
-        """Run one layer and return its loss."""
-        layer, bottom, top = self.layers[i], self.bottoms[i], self.tops[i]
-        if layer.reshape_every_forward or self._shapes_of(i) != self._shapes[i]:
-            self._reshape[i](bottom, top)
-            self._shapes[i] = self._shapes_of(i)
-            self._threads[i] = self._threads_for(i)
+        """Run one layer by itself and return its loss."""
+        self._prepare(i)
+        if i in self._fused.by_layer:
+            self._fused.by_layer[i].ran = False
         with self._threads[i]():
-            self._forward[i](bottom, top)
+            self._forward[i](self.bottoms[i], self.tops[i])
         if self.debug_info:
             self._report_forward(i)
         return sum(self._loss_of(blob) for blob, _ in self._losses[i])
+
+    def _prepare(self, i):
+        """Let a layer know where its shapes have changed."""
+        if self.layers[i].reshape_every_forward or self._shapes_of(i) != self._shapes[i]:
+            self._reshape[i](self.bottoms[i], self.tops[i])
+            self._shapes[i] = self._shapes_of(i)
+            self._threads[i] = self._threads_for(i)
+            if self._plan is not None:
+                self._plan.check(i)
 
     def _shapes_of(self, i):
         return [blob.shape for blobs in (self.bottoms[i], self.tops[i]) for blob in blobs]
@@ -168,9 +223,20 @@ class Net:
         blobs = (*self.bottoms[i], *self.tops[i], *self.layers[i].blobs)
         return OneThread if sum(blob.count for blob in blobs) < SMALL else nullcontext
 
+    def _threads_of(self, step):
+        """Return the context that a step runs in."""
+        one = all(self._threads[i] is OneThread for i in range(step.first, step.last + 1))
+        return OneThread if one else nullcontext
+
     def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run the layers from `start` (the last by default) down to `end` backward, where a gradient is needed."""
-        for i in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
+        last = len(self.layers) - 1 if start is None else start
+        unseen = not (self.debug_info or self.before_backward or self.after_backward)
+        for i, step in self._fused.way_back(last, end, unseen):
+            if step is not None:
+                with self._threads_of(step)():
+                    step.backward()
+                continue
             _call(self.before_backward, i)
             if self.layer_needs_backward[i]:
                 self.backward_layer(i)
@@ -221,7 +287,10 @@ class Net:
         return weights.to_proto(self, diffs)
 
     def memory(self) -> dict[str, int]:
-        """Return the bytes that data, diffs and parameters (with their gradients) take."""
+        """Return the bytes of data, diffs and parameters (with their gradients).
+
+        With a plan, "shared" is what data, diffs and the layers' copies of data take together in one memory.
+        """
         size = self.context.dtype.itemsize
         needed = [
             blob
@@ -229,11 +298,14 @@ class Net:
             for blob, wanted in zip(self.bottoms[i], self.bottom_needs_backward[i], strict=True)
             if wanted and layer_needs
         ]
-        return {
+        sizes = {
             "data": self.memory_used * size,
             "diffs": sum({id(blob): blob.count for blob in needed}.values()) * size,
             "parameters": (self.flat_data.size + self.flat_diff.size) * size,
         }
+        if self._plan is not None:
+            sizes["shared"] = self._plan.bytes + self._plan.fixed_bytes
+        return sizes
 
     def close(self) -> None:
         """Stop the layers' threads and close their files."""
