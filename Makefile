@@ -4,8 +4,11 @@ PYTHON = python3
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
+# What `make test` runs of the GPU engine's tests, in the simulator.
+GPU_QUICK = tests/gpu/test_memory.py tests/gpu/test_operations.py tests/gpu/test_iteration.py tests/gpu/test_solvers.py
+
 .DEFAULT_GOAL = help
-.PHONY: help lenet cifar10 test test-all warm bench lint clean
+.PHONY: help lenet cifar10 test test-all test-cudasim test-gpu warm bench lint clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -26,9 +29,16 @@ cifar10: .venv/installed ## fetch CIFAR-10, build the databases and train CIFAR-
 
 test: .venv/installed-test ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -m "not slow"
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -m "not slow" $(GPU_QUICK)
 
 test-all: .venv/installed-test ## run all tests
 	$(BIN)/python -m pytest
+
+test-cudasim: .venv/installed-test ## run all tests of the GPU engine in numba's simulator
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/gpu
+
+test-gpu: .venv/installed-gpu .venv/installed-test ## run all tests of the GPU engine on the GPU
+	$(BIN)/python -m pytest tests/gpu
 
 warm: .venv/installed ## compile the kernels ahead: LeNet's, or all with WARM=--models=models
 	$(BIN)/caffe warm $(WARM)

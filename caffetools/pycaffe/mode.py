@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from caffetools.engine.cpu.rng import RandomSource
-from caffetools.engine.devices import why_no_gpu
+from caffetools.engine.devices import gpu_engine, why_no_gpu
 from caffetools.glog import fatal
 
+if TYPE_CHECKING:
+    from caffetools.engine.gpu.device import Engine
+
 _random = RandomSource()
+_device = 0
+_engine: Engine | None = None
 
 
 def random_source() -> RandomSource:
@@ -20,15 +27,34 @@ def set_random_seed(seed: int) -> None:
     _random = RandomSource(seed)
 
 
+def engine() -> Engine | None:
+    """Return what new nets and solvers compute on: a GPU's engine, or None for the CPU."""
+    return _engine
+
+
 def set_mode_cpu() -> None:
-    """Compute on the CPU, as is done anyway."""
+    """Let the nets and solvers that are built from now on compute on the CPU, which is the default."""
+    global _engine
+    _engine = None
 
 
 def set_mode_gpu() -> None:
-    """Refuse: there is no GPU engine that could be used. Errors: FatalError with what is missing."""
-    fatal(f"Cannot use GPU: {why_no_gpu()}. Call set_mode_cpu() instead.")
+    """Let the nets and solvers that are built from now on compute on the GPU: that of `set_device`, or the first.
+
+    Errors: FatalError with what is missing.
+    """
+    global _engine
+    why = why_no_gpu()
+    if why:
+        fatal(f"Cannot use GPU: {why}. Call set_mode_cpu() instead.")
+    _engine = gpu_engine(_device)
 
 
 def set_device(device_id: int | str) -> None:
-    """Refuse, like `set_mode_gpu`."""
-    fatal(f"Cannot use GPU {device_id}: {why_no_gpu()}. Leave set_device out to compute on the CPU.")
+    """Choose the GPU that `set_mode_gpu` takes. Errors: FatalError with what is missing."""
+    global _device
+    why = why_no_gpu()
+    if why:
+        fatal(f"Cannot use GPU {device_id}: {why}. Leave set_device out to compute on the CPU.")
+    gpu_engine(int(device_id))
+    _device = int(device_id)

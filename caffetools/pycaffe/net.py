@@ -16,7 +16,7 @@ from caffetools.layer import Context
 from caffetools.layers.memory_data import MemoryDataLayer
 from caffetools.net import weights as weights_io
 from caffetools.parts.views import Blob, BlobVec
-from caffetools.pycaffe import layer_view
+from caffetools.pycaffe import layer_view, mode
 from caffetools.pycaffe.batches import Collector, batches, length_of, need_arrays
 from caffetools.pycaffe.mode import random_source
 from caffetools.pycaffe.parallel import ranks
@@ -53,7 +53,7 @@ class Net:
         if weights is not None:
             check_file(weights)
         rank, count = ranks()
-        context = Context(random=random_source(), rank=rank, ranks=count)
+        context = Context(random=random_source(), rank=rank, ranks=count, engine=mode.engine())
         self._bind(engine.load_net(os.fspath(network_file), phase, context, level, list(stages or [])))
         if weights is not None:
             self.copy_from(weights)

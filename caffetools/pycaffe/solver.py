@@ -8,6 +8,7 @@ from collections.abc import Callable
 from caffetools import solver as engine
 from caffetools import upgrade
 from caffetools.proto import caffe_pb2
+from caffetools.pycaffe import mode
 from caffetools.pycaffe.mode import random_source
 from caffetools.pycaffe.net import Net, Path
 from caffetools.pycaffe.parallel import ranks
@@ -28,7 +29,7 @@ class Solver:
         if self.type is not None:
             param.type = self.type
         rank, count = ranks()
-        self._solver = engine.Solver(param, rank=rank, ranks=count, random=random_source())
+        self._solver = engine.Solver(param, rank=rank, ranks=count, random=random_source(), engine=mode.engine())
         self.net = Net.of(self._solver.net)
         self.test_nets = [Net.of(net) for net in self._solver.test_nets]
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +29,12 @@ from caffetools.solver.policies import advance_step, check_policy, learning_rate
 from caffetools.solver.retention import Retention
 from caffetools.solver.rules import RULES, block_table, decay_weights, squares_of_blocks
 
+if TYPE_CHECKING:
+    from caffetools.engine.gpu.device import Engine
+
 REGULARIZATIONS = ("L1", "L2")
+#: Losses that may be on their way from a GPU when the next pass starts.
+LAG = 2
 
 
 class Solver:
@@ -38,6 +44,7 @@ class Solver:
     rank, ranks: this process among those that train together. random: where a file without `random_seed` takes its
     random numbers from; the system's entropy by default. plan: whether the nets share memory among their blobs (see
     `Net`), which is not for those who look into them. edit_net: called with each net as it was read, to change it.
+    engine: the GPU's, or None for the CPU.
 
     `net` is the net that learns, `test_nets` share its weights; `history` holds the update rule's state as arrays of
     the parameters' shapes, in the order that snapshot files use; `iter` counts finished steps. `listeners` are told of
@@ -53,6 +60,7 @@ class Solver:
         random: RandomSource | None = None,
         plan: bool = False,
         edit_net: nets.Edit = nets.unchanged,
+        engine: Engine | None = None,
     ):
         self.param = caffe_pb2.SolverParameter()
         self.param.CopyFrom(param)
@@ -68,7 +76,7 @@ class Solver:
             determinism.fix_seeds(self.param)
         seed = self.param.random_seed
         self.random = RandomSource(seed + rank) if seed >= 0 else random or RandomSource()
-        context = Context(random=self.random, rank=rank, ranks=ranks)
+        context = Context(random=self.random, rank=rank, ranks=ranks, engine=engine)
         self.net: Net = nets.train_net(param, context, plan, edit_net)
         self.test_nets: list[Net] = nets.test_nets(param, context, plan, edit_net)
         self.iter = 0
@@ -77,6 +85,8 @@ class Solver:
         self.gradient_norm = 0.0  # of the last update that needed it, over all parameters, as clip_gradients sees it
         self.losses: deque[float] = deque(maxlen=param.average_loss)
         self._losses_resumed = False
+        # Losses that are still to be looked at, with their iterations: on a GPU they arrive with a lag.
+        self._unchecked: deque[tuple[int, float]] = deque()
         self.callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self.listeners: list[Listener] = []
         self._make_history()
@@ -90,21 +100,35 @@ class Solver:
 
     def _make_history(self):
         net, dtype = self.net, self.net.context.dtype
-        self._history = np.zeros((self.rule.histories, net.param_data.size), dtype)
-        self.history: list[np.ndarray] = [
-            row[start : start + blob.count].reshape(blob.shape)
-            for row in self._history
-            for blob, start in zip(net.params, net.param_offsets, strict=True)
-        ]
         self._blocks = block_table(net.param_offsets.tolist(), [blob.count for blob in net.params])
         self._squares = np.zeros(len(self._blocks))
         self._decays = np.array([self.param.weight_decay * m for m in net.decay_mults], dtype)
         self._rate_mults = np.array(net.lr_mults, dtype)
+        if net.context.engine is None:
+            self._device = None
+            self._history = np.zeros((self.rule.histories, net.flat_data.size), dtype)
+            return
+        from caffetools.solver.update_cu import DeviceUpdate
+
+        tables = self._blocks, self._rate_mults, self._decays
+        self._device = DeviceUpdate(
+            net, self.rule.histories, *tables, self.param.clip_gradients, self.param.iter_size
+        )
+
+    @property
+    def history(self) -> list[np.ndarray]:
+        """The state of the update rule, on the host: arrays of the parameters' shapes, which may be written into."""
+        history = self._history if self._device is None else self._device.history()
+        return [
+            row[start : start + blob.count].reshape(blob.shape)
+            for row in history
+            for blob, start in zip(self.net.params, self.net.param_offsets, strict=True)
+        ]
 
     @property
     def smoothed_loss(self) -> float:
         """The mean of the last `average_loss` losses."""
-        return sum(self.losses) / len(self.losses) if self.losses else 0.0
+        return float(sum(self.losses) / len(self.losses)) if self.losses else 0.0
 
     def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
         """Have functions called before the forward passes and after the backward passes of each step."""
@@ -123,6 +147,7 @@ class Solver:
 
     def snapshot(self) -> None:
         """Write a snapshot of the present iteration."""
+        self._check_losses(lag=0)
         stem = snapshot.stem_of(self)
         self.retention.add(stem)
         self._last_snapshot = snapshot.write(self, stem)
@@ -198,8 +223,8 @@ class Solver:
         loss = 0.0
         for _ in range(param.iter_size):
             loss += net.forward()
-            if param.stop_on_nan and not isfinite(loss):
-                self._refuse_loss(loss)
+            self._unchecked.append((self.iter, loss))
+            self._check_losses(0 if self._device is None else LAG)
             net.backward()
         self._note_loss(loss / param.iter_size)
         if display:
@@ -221,14 +246,21 @@ class Solver:
         if not self.listeners:
             return
         values = self.net.output_values()
-        step = Step(self.iter, self.rate, loss, self.smoothed_loss, values, self.gradient_norm)
+        step = Step(self.iter, self.rate, float(loss), self.smoothed_loss, values, self.gradient_norm)
         for listener in self.listeners:
             listener.trained(step)
 
-    def _refuse_loss(self, loss):
+    def _check_losses(self, lag):
+        """Refuse losses that are not finite, but for the last `lag` ones, which may not have arrived yet."""
+        while len(self._unchecked) > lag:
+            iteration, loss = self._unchecked.popleft()
+            if self.param.stop_on_nan and not isfinite(loss):
+                self._refuse_loss(iteration, loss)
+
+    def _refuse_loss(self, iteration, loss):
         last = f"The last snapshot, {self._last_snapshot}, is untouched. " if self._last_snapshot else ""
         fatal(
-            f"Iteration {self.iter}: the loss is {loss:g}. The first that is not finite is "
+            f"Iteration {iteration}: the loss is {loss:g}. The first that is not finite is "
             f"{finite.first_culprit(self.net)}. {last}"
             "A lower base_lr or clip_gradients often helps; stop_on_nan: false in the solver file trains on."
         )
@@ -258,10 +290,15 @@ class Solver:
         display = bool(param.display) and self.iter % param.display == 0
         if display:
             info(f"Iteration {self.iter}, lr = {rate:g}")
-        if param.clip_gradients >= 0 or self.listeners or (display and param.log_gradient_norm):
-            self.gradient_norm = self._norm_of_gradients()
+        norm_wanted = bool(self.listeners) or (display and param.log_gradient_norm)
+        if param.clip_gradients >= 0 or norm_wanted:
+            self.gradient_norm = self._norm_of_gradients(norm_wanted)
         if display and param.log_gradient_norm:
             info(f"Iteration {self.iter}, gradient norm = {self.gradient_norm:g}")
+        hyper, l1 = self.rule.hyper(param, self.iter), param.regularization_type == "L1"
+        if self._device is not None:
+            self._device.apply(self.rule.kernel.__name__, rate, l1, param.decoupled_decay, hyper)
+            return
         scale = self._clip_scale() / param.iter_size
         rates, decays = self._rate_mults * dtype(rate), self._decays
         if param.decoupled_decay:
@@ -275,11 +312,14 @@ class Solver:
             dtype(scale),
             rates,
             decays,
-            param.regularization_type == "L1",
-            np.array(self.rule.hyper(param, self.iter), net.context.dtype),
+            l1,
+            np.array(hyper, net.context.dtype),
         )
 
-    def _norm_of_gradients(self):
+    def _norm_of_gradients(self, now):
+        if self._device is not None:
+            self._device.measure(now)
+            return self._device.gradient_norm
         squares_of_blocks(self.net.param_diff, self._blocks, self._squares)
         return float(np.sqrt(self._squares.sum()))
 

@@ -60,9 +60,10 @@ def classify(
     """
     check(top > 0, "FLAGS_top > 0", f"--top={top} leaves no label")
     check(batch > 0, "FLAGS_batch > 0", f"--batch={batch} leaves no picture")
+    engine = None
     if gpu:
-        engines.choose(gpu)
-    net = load_net(model, TEST, Context(), stages=())
+        engine = engines.choose(gpu)
+    net = load_net(model, TEST, Context(engine=engine), stages=())
     try:
         net.copy_from(weights)
         preprocessor = _preprocessor(net, model, mean)

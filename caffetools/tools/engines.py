@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from caffetools.engine import devices
 from caffetools.glog import fatal, info, warning
 from caffetools.proto import caffe_pb2
 
+if TYPE_CHECKING:
+    from caffetools.engine.gpu.device import Engine
 
-def choose(gpu: str, param: caffe_pb2.SolverParameter | None = None) -> None:
-    """Log the engine that is used.
+
+def choose(gpu: str, param: caffe_pb2.SolverParameter | None = None) -> Engine | None:
+    """Log the engine that is used and return it; None is the CPU.
 
     gpu: the value of --gpu; naming a GPU that cannot be used is an error. param: a solver file that may ask for the
     GPU: where there is none, that is a warning and the CPU trains.
     """
     if gpu:
-        fatal(f"--gpu={gpu} cannot be used: {devices.why_no_gpu()}. Leave --gpu out to train on the CPU.")
+        why = devices.why_no_gpu()
+        if why:
+            fatal(f"--gpu={gpu} cannot be used: {why}. Leave --gpu out to train on the CPU.")
+        return _use(parse(gpu), training=param is not None)
     if (
         param is not None
         and param.HasField("solver_mode")
         and param.solver_mode == caffe_pb2.SolverParameter.GPU
     ):
-        warning(f"solver_mode: GPU cannot be used: {devices.why_no_gpu()}. Training on the CPU.")
+        why = devices.why_no_gpu()
+        if not why:
+            return _use([param.device_id], training=True)
+        warning(f"solver_mode: GPU cannot be used: {why}. Training on the CPU.")
     info("Use CPU.")
+    return None
+
+
+def parse(gpu: str) -> list[int]:
+    """Return the numbers that a --gpu names: a comma list, or "all"."""
+    if gpu == "all":
+        return list(range(devices.gpu_count()))
+    try:
+        return [int(number) for number in gpu.split(",")]
+    except ValueError:
+        fatal(f"--gpu={gpu}: a comma list of device numbers, or all, is expected")
+
+
+def _use(numbers, training):
+    if not training:
+        # The original's other commands take the first of several.
+        engine = devices.gpu_engine(numbers[0])
+        info(f"Use GPU with device ID {engine.index}")
+        info(f"GPU device name: {engine.name}")
+        return engine
+    if len(numbers) > 1:
+        fatal(f"--gpu={','.join(map(str, numbers))} names several GPUs, one is used by a process")
+    engine = devices.gpu_engine(numbers[0])
+    info(f"Using GPUs {engine.index}")
+    info(f"GPU {engine.index}: {engine.name}")
+    return engine

@@ -47,13 +47,14 @@ def extract(
     Errors: FatalError for names that do not fit, and whatever the net and the databases report; then there are
     neither databases nor files.
     """
+    engine = None
     if gpu:
         error("Using GPU")
         error(f"Using Device_id={gpu}")
-        engines.choose(gpu)
+        engine = engines.choose(gpu)
     else:
         error("Using CPU")
-    net = load_net(model, TEST, Context(), stages=())
+    net = load_net(model, TEST, Context(engine=engine), stages=())
     try:
         net.copy_from(weights)
         if databases or not (npz or hdf5):

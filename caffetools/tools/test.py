@@ -34,8 +34,8 @@ def test(
     if confusion:
         style.check_path(confusion, "--confusion")
         style.need_matplotlib()
-    engines.choose(gpu)
-    net = load_net(model, TEST, Context(), level, stage.split(","))
+    engine = engines.choose(gpu)
+    net = load_net(model, TEST, Context(engine=engine), level, stage.split(","))
     try:
         net_weights.copy_from(net, weights)
         info(f"Running for {iterations} iterations.")

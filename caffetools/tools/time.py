@@ -24,22 +24,18 @@ def time(
     check_gt(len(model), 0, "FLAGS_model.size() > 0", "Need a model definition to time.")
     if phase not in PHASES:
         fatal('phase must be "TRAIN" or "TEST"')
-    engines.choose(gpu)
-    net = load_net(model, PHASES[phase], Context(), level, stage.split(","))
+    engine = engines.choose(gpu)
+    net = load_net(model, PHASES[phase], Context(engine=engine), level, stage.split(","))
     try:
         info("Performing Forward")
         # The first passes compile kernels, allocate memory and are not timed.
         info(f"Initial loss: {net.forward():g}")
         info("Performing Backward")
         for i in reversed(range(len(net.layers))):
-            _backward(net, i)
+            net.backward_layer(i)
         _benchmark(net, iterations)
     finally:
         net.close()
-
-
-def _backward(net, i):
-    net.layers[i].backward(net.tops[i], net.bottom_needs_backward[i], net.bottoms[i])
 
 
 def _benchmark(net, iterations):
@@ -57,7 +53,7 @@ def _benchmark(net, iterations):
             forward[i] += now - before
             before = now
         for i in reversed(range(count)):
-            _backward(net, i)
+            net.backward_layer(i)
             now = perf_counter()
             backward[i] += now - before
             before = now

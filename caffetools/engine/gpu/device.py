@@ -19,7 +19,8 @@ numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 class Engine:
     """One GPU: `stream` for everything that computes, `copy_stream` for batches that are fetched ahead.
 
-    index: the number of the device, from 0. counters: see `Counters`. lagged: results on their way to the host.
+    index: the number of the device, from 0. name: of the device. processors: its multiprocessors. counters: see
+    `Counters`. lagged: results on their way to the host.
     """
 
     def __init__(self, index: int):
@@ -30,7 +31,9 @@ class Engine:
         self.copy_stream = cuda.stream()
         self.counters = Counters()
         self.lagged: weakref.WeakSet = weakref.WeakSet()
-        self.processors = 1 if self.simulated else cuda.get_current_device().MULTIPROCESSOR_COUNT
+        device = cuda.get_current_device() if not self.simulated else None
+        self.processors = device.MULTIPROCESSOR_COUNT if device else 1
+        self.name = _text(device.name) if device else "numba's simulator"
 
     def storage(self, dtype) -> DeviceStorage:
         """Return a new storage with a side on this device, as blobs take one."""
@@ -58,6 +61,13 @@ class Engine:
 _engine: Engine | None = None
 
 
+def count() -> int:
+    """Return how many devices there are. Errors: FatalError where the driver or its devices do not work."""
+    if not cuda.is_available():
+        fatal(f"The GPU cannot be used: {cuda.cuda_error() or 'the driver finds no device'}")
+    return len(cuda.gpus)
+
+
 def use(index: int) -> Engine:
     """Choose the device of this process and return its engine.
 
@@ -65,9 +75,9 @@ def use(index: int) -> Engine:
     """
     global _engine
     if _engine is None:
-        count = len(cuda.gpus)
-        if not 0 <= index < count:
-            numbers = "only device 0" if count == 1 else f"devices 0 to {count - 1}"
+        there = count()
+        if not 0 <= index < there:
+            numbers = "only device 0" if there == 1 else f"devices 0 to {there - 1}"
             fatal(f"GPU {index} cannot be used: this machine has {numbers}")
         _engine = Engine(index)
     elif _engine.index != index:
@@ -81,3 +91,7 @@ def current() -> Engine:
     if _engine is None:
         fatal("No GPU was chosen.")
     return _engine
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else str(name)

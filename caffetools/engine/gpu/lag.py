@@ -46,6 +46,12 @@ class Lagged:
         while self._seen < self._sent and self._events[self._seen % DEPTH].done():
             self._see()
 
+    def flush(self) -> None:
+        """Wait for all that was sent, and look at it."""
+        self.engine.counters.synchronisations += 1
+        while self._seen < self._sent:
+            self._see()
+
     def _see(self):
         slot = self._seen % DEPTH
         self._events[slot].wait()

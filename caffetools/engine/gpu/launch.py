@@ -19,6 +19,7 @@ import numpy as np
 from numba import cuda
 
 from caffetools.engine.cpu.jit import CACHED
+from caffetools.engine.gpu import simulator
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
 
@@ -44,7 +45,7 @@ class Kernel:
         self.signatures: set[str] = set()
         self._configured: dict[tuple[int, int], Callable] = {}
         if simulated():
-            _see_simulator(function)
+            simulator.prepare(function)
         else:
             self._dispatcher = cuda.jit(cache=CACHED)(function)
         KERNELS.append(self)
@@ -53,7 +54,7 @@ class Kernel:
         """Put one run of the kernel onto the compute stream."""
         if engine.simulated:
             self.signatures.add(signature(args))
-            _simulate(self.function, blocks, threads, args)
+            simulator.run(self.function, blocks, threads, args)
             return
         configured = self._configured.get((blocks, threads))
         if configured is None:
@@ -73,7 +74,7 @@ def cuda_kernel(function: Callable) -> Kernel:
 def cuda_device(function: Callable) -> Callable:
     """Make a function that kernels call."""
     if simulated():
-        _see_simulator(function)
+        simulator.prepare(function)
         return function
     return cuda.jit(device=True)(function)
 
@@ -122,39 +123,3 @@ def _type_name(arg):
     if hasattr(arg, "dtype") and hasattr(arg, "shape"):
         return f"{arg.dtype.name}[{', '.join([':'] * (len(arg.shape) - 1) + ['::1'])}]"
     raise TypeError(f"a kernel takes arrays and typed scalars, not {arg!r}")
-
-
-class _Cuda:
-    """What kernels see as `cuda` in the simulator: the running grid where there is one, else numba.cuda.
-
-    numba's own way swaps the name in the globals of one kernel's module for as long as it runs, which leaves out the
-    functions that it calls in other modules.
-    """
-
-    def __getattr__(self, name):
-        from numba.cuda.simulator.kernel import _get_kernel_context
-
-        return getattr(_get_kernel_context() or cuda, name)
-
-
-_cuda = _Cuda()
-
-
-def _see_simulator(function):
-    function.__globals__["cuda"] = _cuda
-
-
-def _simulate(function, blocks, threads, args):
-    from numba.cuda.simulator.kernel import BlockManager, FakeCUDAModule, _push_kernel_context
-
-    # Arrays as NumPy has them: numba's wrappers around them take most of the time otherwise.
-    args = [getattr(arg, "_ary", arg) for arg in args]
-
-    def quiet():
-        with np.errstate(all="ignore"):
-            function(*args)
-
-    grid, block = (blocks, 1, 1), (threads, 1, 1)
-    with _push_kernel_context(FakeCUDAModule(grid, block, 0)):
-        for i in range(blocks):
-            BlockManager(quiet, grid, block, False).run((i, 0, 0))

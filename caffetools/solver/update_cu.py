@@ -1,0 +1,90 @@
+"""The update of a net on the GPU: gradients, history and weights never leave the device."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffetools.engine.gpu.lag import Lagged
+from caffetools.engine.gpu.launch import THREADS, launch, launch_blocks
+from caffetools.engine.gpu.memory import device_array, to_device
+from caffetools.engine.gpu.vector import fill
+from caffetools.glog import info
+from caffetools.net import Net
+from caffetools.solver import rules_cu
+
+
+class DeviceUpdate:
+    """What an update needs on the device.
+
+    net: on a GPU. histories: values a parameter has in the history. table: see `rules.block_table`. rate_mults, decays:
+    by parameter. limit: of the gradients' norm, negative for none. passes: whose gradients are summed (`iter_size`).
+
+    `gradient_norm` is the last norm that has reached the host.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        histories: int,
+        table: np.ndarray,
+        rate_mults: np.ndarray,
+        decays: np.ndarray,
+        limit: float,
+        passes: int,
+    ):
+        self.net, self.limit, self.passes, self.histories = net, limit, passes, histories
+        engine, dtype = net.context.engine, net.context.dtype
+        self._rows = len(table)
+        self._table = to_device(engine, table)
+        self._rate_mults, self._decays = to_device(engine, rate_mults), to_device(engine, decays)
+        self._history = engine.storage(dtype)
+        self._history_size = histories * net.flat_data.size
+        self._squares = device_array(engine, self._rows, np.float64)
+        self._norm = device_array(engine, 1, np.float64)
+        self._scale = device_array(engine, 1, dtype)
+        launch(fill, 1, dtype.type(1 / passes), self._scale)
+        self._lagged = Lagged(engine, self._norm, self._look)
+        self.gradient_norm = 0.0
+
+    def history(self) -> np.ndarray:
+        """Return the history on the host for reading and writing, (histories, size of the flat buffer)."""
+        host = self._history.at_least(self._history_size)
+        return host[: self._history_size].reshape(self.histories, -1)
+
+    def measure(self, now: bool) -> None:
+        """Compute the norm of the gradients and what clips it. now: wait until `gradient_norm` is that of this step."""
+        gradients = self.net.flat_diff.read_device()
+        launch_blocks(rules_cu.squares_of_blocks, self._rows, THREADS, gradients, self._table, self._squares)
+        numbers = np.float64(self.limit), np.float64(self.passes)
+        launch_blocks(rules_cu.clip, 1, THREADS, self._squares, *numbers, self._norm, self._scale)
+        self._lagged.send()
+        if now:
+            self._lagged.flush()
+
+    def apply(self, kernel: str, rate: float, l1: bool, decoupled: bool, hyper: tuple[float, ...]) -> None:
+        """Take the step of a rule (see `rules_cu.KERNELS`); the diffs hold it afterwards."""
+        net = self.net
+        scalar = net.context.dtype.type
+        launch_blocks(
+            rules_cu.KERNELS[kernel],
+            self._rows,
+            THREADS,
+            net.flat_data.write_device(),
+            net.flat_diff.write_device(),
+            self._history.write_device(self._history_size),
+            self._table,
+            self._scale,
+            scalar(rate),
+            self._rate_mults,
+            self._decays,
+            l1,
+            decoupled,
+            *map(scalar, hyper),
+        )
+
+    def _look(self, values):
+        norm = self.gradient_norm = float(values[0])
+        if 0 <= self.limit < norm:
+            scale = self.limit / norm
+            limit = f"(L2 norm {norm:g} > {self.limit:g})"
+            info(f"Gradient clipping: scaling down gradients {limit} by scale factor {scale:g}")
