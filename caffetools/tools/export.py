@@ -60,21 +60,21 @@ def _write_onnx(model, weights, output, inputs, batch):
     plain(f"Wrote {output} with {'a batch of any size' if other else 'fixed sizes'}")
 
 
-def import_weights(model: str, weights: str, output: str, inputs: str = "") -> None:
+def import_weights(model: str, safetensors: str, output: str, inputs: str = "") -> None:
     """Write a caffemodel with the tensors of a safetensors file.
 
-    model: the net that they are for. weights: the file. output: the caffemodel. inputs: as for `export`.
+    model: the net that they are for. safetensors: the file. output: the caffemodel. inputs: as for `export`.
     """
     for name, value, what in (
         ("model", model, "a model definition that the weights are for"),
-        ("weights", weights, "the safetensors file to import"),
+        ("safetensors", safetensors, "the file to import, --safetensors=FILE"),
         ("output", output, "a place for the caffemodel"),
     ):
         check_gt(len(value), 0, f"FLAGS_{name}.size() > 0", f"Need {what}.")
     files = _exchange("weight_files", "safetensors")
-    tensors = files.read(weights)
+    tensors = files.read(safetensors)
     net = _net(_definition(model, inputs), "")
-    left = files.fill(net, tensors, weights)
+    left = files.fill(net, tensors, safetensors)
     if left:
         plain(f"The net has no place for {len(left)} of {len(tensors)} tensors: {', '.join(left[:8])}")
     binary.write(output, net.to_proto())
