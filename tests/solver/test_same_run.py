@@ -27,7 +27,7 @@ def test_threads_do_not_change_a_run(tmp_path):
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(SOLVER % 7)
     models = []
-    for threads in ("1", "2"):
+    for threads in ("1", "2", "7"):
         subprocess.run(
             [sys.executable, "-m", "caffetools.cli.caffe", "train", "--solver=solver.prototxt"],
             cwd=tmp_path, env={**tool_environment(), "NUMBA_NUM_THREADS": threads}, check=True, capture_output=True,
