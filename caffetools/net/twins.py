@@ -8,11 +8,13 @@ A layer without a twin runs on the host; the states of its blobs bring the numbe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 
+from caffetools.blob import Blob
 from caffetools.glog import info
 from caffetools.layer import Layer
 
@@ -31,19 +33,24 @@ def equip(net) -> None:
 
     net._loss_of = LossReader(net.context.engine, net.context.dtype).read
     for i, layer in enumerate(net.layers):
-        bottom, top = net.bottoms[i], net.tops[i]
         twin = twin_of(layer)
         if twin is None:
-            _say_once(layer, bottom)
+            _say_once(layer, net.bottoms[i])
             continue
-        layer.gpu = SimpleNamespace()
-        if hasattr(twin, "setup"):
-            twin.setup(layer, bottom, top)
-        if hasattr(twin, "reshape"):
-            twin.reshape(layer, bottom, top)
-            net._reshape[i] = partial(_reshape, layer, twin)
-        net._forward[i] = partial(twin.forward, layer)
-        net._backward[i] = partial(twin.backward, layer) if hasattr(twin, "backward") else layer.backward
+        net._reshape[i], net._forward[i], net._backward[i] = functions(layer, twin, net.bottoms[i], net.tops[i])
+
+
+def functions(layer: Layer, twin: ModuleType, bottom: Sequence[Blob], top: Sequence[Blob]) -> tuple[Callable, ...]:
+    """Set up the twin of a layer that is set up itself; return what stands for its reshape, forward and backward."""
+    layer.gpu = SimpleNamespace()
+    if hasattr(twin, "setup"):
+        twin.setup(layer, bottom, top)
+    reshape = layer.reshape
+    if hasattr(twin, "reshape"):
+        twin.reshape(layer, bottom, top)
+        reshape = partial(_reshape, layer, twin)
+    backward = partial(twin.backward, layer) if hasattr(twin, "backward") else layer.backward
+    return reshape, partial(twin.forward, layer), backward
 
 
 def update(net) -> None:

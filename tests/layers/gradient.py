@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from google.protobuf import text_format
 
-from caffetools.blob import Blob
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.layer import TRAIN, Context
 from caffetools.layers import layer_class
+from caffetools.net import twins
 from caffetools.proto import caffe_pb2
 
 
@@ -23,24 +23,34 @@ class SingleLayer:
     """One layer with its blobs, as a net would drive it.
 
     text: the inside of a `layer { ... }`. bottoms: the arrays that every forward pass starts from.
-    in_place: top 0 is bottom 0. dtype: float32, or float64 for gradients.
+    in_place: top 0 is bottom 0. dtype: float32, or float64 for gradients. engine: a GPU's, for the layer's twin there.
     """
 
-    def __init__(self, text, *bottoms, tops=1, in_place=False, phase=TRAIN, dtype=np.float32, seed=1):
+    def __init__(
+        self, text, *bottoms, tops=1, in_place=False, phase=TRAIN, dtype=np.float32, seed=1, engine=None
+    ):
         param = text_format.Parse(text, caffe_pb2.LayerParameter())
         param.name = param.name or "under_test"
-        context = Context(phase=phase, dtype=np.dtype(dtype), random=RandomSource(seed))
+        context = Context(phase=phase, dtype=np.dtype(dtype), random=RandomSource(seed), engine=engine)
         self.layer = layer_class(param.type)(param, context)
         self.values = [np.asarray(values, dtype) for values in bottoms]
-        self.bottom = [Blob(values.shape, dtype) for values in self.values]
-        self.top = [self.bottom[0] if in_place and i == 0 else Blob((), dtype) for i in range(tops)]
+        self.bottom = [context.blob(values.shape) for values in self.values]
+        self.top = [self.bottom[0] if in_place and i == 0 else context.blob() for i in range(tops)]
         self._load()
         self.layer.check_blob_counts(self.bottom, self.top)
         self.layer.setup(self.bottom, self.top)
         self.layer.param_propagate_down = [True] * len(self.layer.blobs)
         self.layer.reshape(self.bottom, self.top)
+        self._reshape, self._forward, self._backward = self.layer.reshape, self.layer.forward, self.layer.backward
+        if engine is not None:
+            self._reshape, self._forward, self._backward = twins.functions(
+                self.layer, twins.twin_of(self.layer), self.bottom, self.top
+            )
 
     def _load(self):
+        for blob in self.layer.blobs:
+            # Whoever holds the array may have written into it: asking for it makes the host's side the newest.
+            _ = blob.data
         for blob, values in zip(self.bottom, self.values, strict=True):
             blob.data[...] = values
 
@@ -51,12 +61,12 @@ class SingleLayer:
         ]
         for blob, values in zip(self.bottom, self.values, strict=True):
             blob.reshape(values.shape)
-        self.layer.reshape(self.bottom, self.top)
+        self._reshape(self.bottom, self.top)
 
     def forward(self) -> list[np.ndarray]:
         """Run forward from `values` and return copies of the tops."""
         self._load()
-        self.layer.forward(self.bottom, self.top)
+        self._forward(self.bottom, self.top)
         return [blob.data.copy() for blob in self.top]
 
     def backward(self, *diffs, propagate_down: Sequence[bool] | None = None) -> list[np.ndarray]:
@@ -68,7 +78,7 @@ class SingleLayer:
             blob.diff[...] = np.nan
         for blob, diff in zip(self.top, diffs, strict=True):
             blob.diff[...] = diff
-        self.layer.backward(self.top, propagate_down or [True] * len(self.bottom), self.bottom)
+        self._backward(self.top, propagate_down or [True] * len(self.bottom), self.bottom)
         return [blob.diff.copy() for blob in self.bottom]
 
 
