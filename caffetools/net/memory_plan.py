@@ -82,13 +82,17 @@ class MemoryPlan:
             self._broken = True
             self._release(layer)
 
+    def drop(self) -> None:
+        """Let every array have memory of its own, made when it is next used."""
+        self._release(0)
+
     def renew(self) -> bool:
         """Plan anew if shapes have changed since; return whether there still is a plan. To be called between passes.
 
         A net whose shapes change within a pass gets no new plan: it might need one in every pass.
         """
         if self._broken:
-            self._release(0)
+            self.drop()
         elif any(self._counts_of(i) != known for i, known in enumerate(self._known)):
             self.make()
             self.apply()

@@ -148,6 +148,14 @@ class Net:
         members = zip(self.layers, self.bottoms, self.tops, *needs, strict=True)
         return FusedSteps(steps, [Member(*member) for member in members])
 
+    def unplan(self) -> bool:
+        """Give every blob memory of its own; return whether there was a plan. Values of the last pass are lost."""
+        planned = self._plan is not None
+        if planned:
+            self._plan.drop()
+            self._plan = None
+        return planned
+
     def _place_params(self, wiring):
         owners = [use for use in wiring.params if use.owner < 0]
         self.params = [self.layers[use.layer].blobs[use.index] for use in owners]
@@ -289,23 +297,22 @@ class Net:
     def memory(self) -> dict[str, int]:
         """Return the bytes of data, diffs and parameters (with their gradients).
 
-        With a plan, "shared" is what data, diffs and the layers' copies of data take together in one memory.
+        With a plan, data and diffs, and the layers' copies of data, are one number: they share memory.
         """
         size = self.context.dtype.itemsize
+        parameters = {"parameters": (self.flat_data.size + self.flat_diff.size) * size}
+        if self._plan is not None:
+            return {"data and diffs": self._plan.bytes + self._plan.fixed_bytes} | parameters
         needed = [
             blob
             for i, layer_needs in enumerate(self.layer_needs_backward)
             for blob, wanted in zip(self.bottoms[i], self.bottom_needs_backward[i], strict=True)
             if wanted and layer_needs
         ]
-        sizes = {
+        return {
             "data": self.memory_used * size,
             "diffs": sum({id(blob): blob.count for blob in needed}.values()) * size,
-            "parameters": (self.flat_data.size + self.flat_diff.size) * size,
-        }
-        if self._plan is not None:
-            sizes["shared"] = self._plan.bytes + self._plan.fixed_bytes
-        return sizes
+        } | parameters
 
     def close(self) -> None:
         """Stop the layers' threads and close their files."""

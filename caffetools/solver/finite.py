@@ -21,12 +21,16 @@ def describe(values: np.ndarray) -> str:
 def first_culprit(net: Net) -> str:
     """Name the first blob of a forward pass that holds a NaN or an infinity.
 
-    Parameters count as well: an update that overflowed shows there first.
+    Parameters count as well: an update that overflowed shows there first. Where blobs share memory, what they held may
+    have been overwritten: the pass is then run again, on the same inputs.
     """
+    gone = net.unplan()
     for i, layer in enumerate(net.layers):
         for j, blob in enumerate(layer.blobs):
             if not np.isfinite(blob.data).all():
                 return f"parameter {j} of layer '{layer.name}' ({layer.type}): {describe(blob.flat_data)}"
+        if gone and net.bottoms[i]:
+            net.forward_layer(i)
         for name, blob in zip(net.top_names[i], net.tops[i], strict=True):
             if not np.isfinite(blob.data).all():
                 return (

@@ -63,7 +63,7 @@ def classify(
     engine = None
     if gpu:
         engine = engines.choose(gpu)
-    net = load_net(model, TEST, Context(engine=engine), stages=())
+    net = load_net(model, TEST, Context(engine=engine), stages=(), plan=True)
     try:
         net.copy_from(weights)
         preprocessor = _preprocessor(net, model, mean)

@@ -54,7 +54,7 @@ def extract(
         engine = engines.choose(gpu)
     else:
         error("Using CPU")
-    net = load_net(model, TEST, Context(engine=engine), stages=())
+    net = load_net(model, TEST, Context(engine=engine), stages=(), plan=True, keep=blobs)
     try:
         net.copy_from(weights)
         if databases or not (npz or hdf5):

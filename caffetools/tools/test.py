@@ -35,7 +35,8 @@ def test(
         style.check_path(confusion, "--confusion")
         style.need_matplotlib()
     engine = engines.choose(gpu)
-    net = load_net(model, TEST, Context(engine=engine), level, stage.split(","))
+    # The confusion matrix is made of blobs that are no outputs.
+    net = load_net(model, TEST, Context(engine=engine), level, stage.split(","), plan=not confusion)
     try:
         net_weights.copy_from(net, weights)
         info(f"Running for {iterations} iterations.")

@@ -25,7 +25,9 @@ def time(
     if phase not in PHASES:
         fatal('phase must be "TRAIN" or "TEST"')
     engine = engines.choose(gpu)
-    net = load_net(model, PHASES[phase], Context(engine=engine), level, stage.split(","))
+    state = PHASES[phase]
+    # Here every net goes backward, and a plan has no backward pass in the TEST phase.
+    net = load_net(model, state, Context(engine=engine), level, stage.split(","), plan=state == TRAIN)
     try:
         info("Performing Forward")
         # The first passes compile kernels, allocate memory and are not timed.

@@ -127,7 +127,7 @@ def build(
     random: RandomSource | None = None,
 ) -> Solver:
     """Return the solver that a run has. random: where a file without `random_seed` takes its random numbers from."""
-    return Solver(param, requested, random=random, edit_net=edit_net, engine=engine)
+    return Solver(param, requested, random=random, edit_net=edit_net, engine=engine, plan=True)
 
 
 def run(training: Solver, rows: Metrics | None = None) -> None:
