@@ -73,7 +73,7 @@ class Net:
     plan: whether arrays that are not needed at the same time share memory (see `memory_plan`). After a pass only
     inputs, outputs, parameters and the data of the blobs named in `keep` are right then, passes begin at the first
     layer, and there is no backward pass in the TEST phase. Nets whose blobs others look into are not planned, nor is
-    one with debug_info.
+    one with debug_info. `memory_plan` is the plan, or None.
     """
 
     def __init__(
@@ -127,14 +127,14 @@ class Net:
             twins.equip(self)
         plan = plan and not self.debug_info and self.context.engine is None
         self._fused = self._fuse(wiring, plan, keep)
-        self._plan: MemoryPlan | None = None
+        self.memory_plan: MemoryPlan | None = None
         if plan:
             steps = self._fused.steps
             together = [(step.first, step.last) for step in steps]
             unwritten = [blob for step in steps for blob in step.unwritten()]
             settings = keep, self.phase == TRAIN, together, unwritten
-            self._plan = MemoryPlan(wiring, lambda: Lifetimes(wiring, *settings))
-            self._plan.apply()
+            self.memory_plan = MemoryPlan(wiring, lambda: Lifetimes(wiring, *settings))
+            self.memory_plan.apply()
         info("Network initialization done.")
 
     def _fuse(self, wiring, plan, keep):
@@ -150,10 +150,10 @@ class Net:
 
     def unplan(self) -> bool:
         """Give every blob memory of its own; return whether there was a plan. Values of the last pass are lost."""
-        planned = self._plan is not None
+        planned = self.memory_plan is not None
         if planned:
-            self._plan.drop()
-            self._plan = None
+            self.memory_plan.drop()
+            self.memory_plan = None
         return planned
 
     def _place_params(self, wiring):
@@ -182,8 +182,8 @@ class Net:
 
     def forward(self, start: int = 0, end: int | None = None) -> float:
         """Run the layers `start` to `end` (inclusive; all by default) and return the weighted sum of their losses."""
-        if self._plan is not None and start == 0 and not self._plan.renew():
-            self._plan = None
+        if self.memory_plan is not None and start == 0 and not self.memory_plan.renew():
+            self.memory_plan = None
         loss = 0.0
         stop = len(self.layers) if end is None else end + 1
         unseen = not (self.debug_info or self.before_forward or self.after_forward)
@@ -220,8 +220,8 @@ class Net:
             self._reshape[i](self.bottoms[i], self.tops[i])
             self._shapes[i] = self._shapes_of(i)
             self._threads[i] = self._threads_for(i)
-            if self._plan is not None:
-                self._plan.check(i)
+            if self.memory_plan is not None:
+                self.memory_plan.check(i)
 
     def _shapes_of(self, i):
         return [blob.shape for blobs in (self.bottoms[i], self.tops[i]) for blob in blobs]
@@ -301,8 +301,8 @@ class Net:
         """
         size = self.context.dtype.itemsize
         parameters = {"parameters": (self.flat_data.size + self.flat_diff.size) * size}
-        if self._plan is not None:
-            return {"data and diffs": self._plan.bytes + self._plan.fixed_bytes} | parameters
+        if self.memory_plan is not None:
+            return {"data and diffs": self.memory_plan.bytes + self.memory_plan.fixed_bytes} | parameters
         needed = [
             blob
             for i, layer_needs in enumerate(self.layer_needs_backward)
