@@ -9,10 +9,18 @@ Parameters: W_x (4H, D), b (4H), [W_s (4H, D_static)], W_h (4H, H).
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
-from caffetools.layers.lstm_unit import lstm_unit_backward, lstm_unit_forward
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.step_product import UNITS, fetch, multiply_step, store
+from caffetools.engine.cpu.tiles import ADD
+from caffetools.layers import lstm_unit
+from caffetools.layers.lstm_unit import CELLS, DC, DZ, WORK, C, H, unit_backward, unit_forward
 from caffetools.parts.recurrent import RecurrentLayer
+
+#: Where the forward pass keeps what z_t is without x_t and h_{t-1}.
+START = DZ
 
 
 class LSTMLayer(RecurrentLayer):
@@ -23,22 +31,73 @@ class LSTMLayer(RecurrentLayer):
     input_name = "gate_input"
     backward_reads = ("bottom",)
 
-    def reshape(self, bottom, top):
-        super().reshape(bottom, top)
-        self.dc = np.empty((self.streams, self.hidden), self.dtype)
+    def allocate(self):
+        self.cells = lstm_unit.cells(self.steps, self.streams, self.hidden, self.dtype)
 
-    def step(self, t, cont):
+    def steps_forward(self, x, start, cont, weights_x, weights_h):
         h, c = self.states
-        lstm_unit_forward(self.z[t], cont, c[t], c[t + 1], h[t + 1])
+        _forward(x, start, cont, weights_x, weights_h, c, h, self.h_continued, *self.cells)
 
-    def step_backward(self, t, cont):
-        c = self.states[1]
-        if t == self.steps - 1:
-            self.dc.fill(0)
-        lstm_unit_backward(self.z[t], cont, c[t], c[t + 1], self.dc, self.dh, self.dc, self.dz[t])
+    def steps_backward(self, dh, cont, weights_h):
+        _backward(dh, cont, weights_h, self.dz, *self.cells)
 
     def write_outputs(self, top):
         np.copyto(top.data, self.states[0][1:])
 
     def output_gradients(self, top):
         return top.diff
+
+
+@parallel_kernel
+def _forward(x, start, cont, weights_x, weights_h, c, h, h_continued, cells, work, copier):
+    """Do all steps."""
+    steps, streams, hidden = h_continued.shape
+    for block in numba.prange(cells.shape[0]):
+        fetch(c, 0, hidden, block, 1, cells[block, 0], C, copier)
+        fetch(start, 0, hidden, block, 4, work[block], START, copier)
+        multiply_step(weights_x, block, x, 0, cells, (block * (steps + 1) + 1) * streams * CELLS, CELLS, 0)
+    for t in range(steps):
+        for block in numba.prange(cells.shape[0]):
+            _forward_block(t, block, cont, weights_h, c, h, h_continued, cells[block], work[block], copier)
+
+
+@kernel
+def _forward_block(t, block, cont, weights_h, c, h, h_continued, cells, work, copier):
+    steps, streams, hidden = h_continued.shape
+    here, there = t * streams * hidden, (t + 1) * streams * hidden
+    multiply_step(weights_h, block, h_continued, here, cells, (t + 1) * streams * CELLS, CELLS, ADD)
+    for n in range(streams):
+        for j in range(4 * UNITS):
+            cells[t + 1, n, j] += work[n, START + j]
+    unit_forward(cells[t], cells[t + 1], work, cont[t])
+    store(cells[t + 1], C, c, there, hidden, block, 1, copier)
+    store(work, H, h, there, hidden, block, 1, copier)
+    if t + 1 < steps:
+        for n in range(streams):
+            for j in range(UNITS):
+                work[n, H + j] *= cont[t + 1, n]
+        store(work, H, h_continued, there, hidden, block, 1, copier)
+
+
+@parallel_kernel
+def _backward(dh, cont, weights_h, dz, cells, work, copier):
+    """Go back through all steps; dh: what the outputs give, (T, N, H)."""
+    steps = dh.shape[0]
+    for back in range(steps):
+        for block in numba.prange(cells.shape[0]):
+            _backward_block(steps - 1 - back, block, dh, cont, weights_h, dz, cells[block], work[block], copier)
+
+
+@kernel
+def _backward_block(t, block, dh, cont, weights_h, dz, cells, work, copier):
+    steps, streams, hidden = dh.shape
+    fetch(dh, t * streams * hidden, hidden, block, 1, work, H, copier)
+    if t + 1 < steps:
+        multiply_step(weights_h, block, dz, (t + 1) * streams * 4 * hidden, work, DZ, WORK, 0)
+        for n in range(streams):
+            for j in range(UNITS):
+                work[n, H + j] += cont[t + 1, n] * work[n, DZ + j]
+    else:
+        work[:, DC : DC + UNITS] = 0
+    unit_backward(cells[t], cells[t + 1], work, cont[t])
+    store(work, DZ, dz, t * streams * 4 * hidden, hidden, block, 4, copier)

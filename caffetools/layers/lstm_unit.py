@@ -10,6 +10,9 @@ Tops: c and h (1, N, H). Backward, with dc, dh from above:
     dc += dh o (1 - tanh(c)^2)
     dc_prev = dc cont f
     dz_i, dz_f, dz_o, dz_g = dc g i (1 - i),  dc cont c_prev f (1 - f),  dh tanh(c) o (1 - o),  dc i (1 - g^2)
+
+Kernels work on blocks of `UNITS` of the H units: everything that belongs to a block lies side by side in cells, where
+loops of constant length become vector instructions.
 """
 
 from __future__ import annotations
@@ -17,10 +20,18 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.exponential import sigmoid, tanh
-from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.step_product import UNITS, fetch, store
+from caffetools.engine.cpu.turn import mover
 from caffetools.glog import check, check_eq
 from caffetools.layer import Layer
+
+# What a stream's cells hold, apart from i, f, o, g, which come first and are z before; then what is of use for a moment
+# only: h or dh, dc, and dz.
+C, TANH_C, CELLS = 4 * UNITS, 5 * UNITS, 6 * UNITS
+H, DC, DZ, WORK = 0, UNITS, 2 * UNITS, 6 * UNITS
 
 
 class LSTMUnitLayer(Layer):
@@ -38,14 +49,13 @@ class LSTMUnitLayer(Layer):
         check_eq(4 * hidden, z.shape[2], "4 * hidden_dim_ == bottom[1]->shape(2)", words)
         for blob in top:
             blob.reshape_like(c_prev)
-        self.activations = np.empty(z.shape[1:], self.dtype)
+        self.cells = cells(1, z.shape[1], hidden, self.dtype)
         # Backward computes both gradients at once; one that is not wanted goes here.
         self.unwanted = [np.empty(c_prev.shape[1:], self.dtype), np.empty(z.shape[1:], self.dtype)]
 
     def forward(self, bottom, top):
         c_prev, z, cont = (blob.data[0] for blob in bottom)
-        np.copyto(self.activations, z)
-        lstm_unit_forward(self.activations, cont, c_prev, top[0].data[0], top[1].data[0])
+        _forward(z, cont, c_prev, *(blob.data[0] for blob in top), *self.cells)
 
     def backward(self, top, propagate_down, bottom):
         words = f"Cannot backpropagate to sequence indicators. (layer '{self.name}')"
@@ -54,52 +64,77 @@ class LSTMUnitLayer(Layer):
             blob.diff[0] if wanted else unwanted
             for blob, wanted, unwanted in zip(bottom, propagate_down, self.unwanted, strict=False)
         )
-        c_prev, c, cont = bottom[0].data[0], top[0].data[0], bottom[2].data[0]
-        dc, dh = top[0].diff[0], top[1].diff[0]
-        lstm_unit_backward(self.activations, cont, c_prev, c, dc, dh, dc_prev, dz)
+        cont, dc, dh = bottom[2].data[0], top[0].diff[0], top[1].diff[0]
+        _backward(cont, dc, dh, dc_prev, dz, *self.cells)
 
     def allow_force_backward(self, bottom_index):
         return bottom_index != 2
 
 
-# A loop that does everything at once would read and write too many arrays to become vector instructions; the
-# exponentials therefore have loops of their own.
+def cells(steps: int, streams: int, hidden: int, dtype) -> tuple:
+    """Return cells, (blocks, steps + 1, streams, CELLS), which begin with those before the first step, room to work in,
+    (blocks, streams, WORK), and what copies to and from both."""
+    blocks = -(-hidden // UNITS)
+    kept, work = (blocks, steps + 1, streams, CELLS), (blocks, streams, WORK)
+    return np.zeros(kept, dtype), np.zeros(work, dtype), (mover(dtype), simd.lanes_of(dtype))
 
 
 @parallel_kernel
-def lstm_unit_forward(gates, cont, c_prev, c, h):
-    """Do one step; `gates` (N, 4H) holds z before and i, f, o, g after it."""
-    zero = gates.dtype.type(0)
+def _forward(z, cont, c_prev, c, h, cells, work, copier):
     hidden = c.shape[1]
-    for n in numba.prange(c.shape[0]):
-        for j in range(3 * hidden):
-            gates[n, j] = sigmoid(gates[n, j])
-        for j in range(3 * hidden, 4 * hidden):
-            gates[n, j] = tanh(gates[n, j])
+    for block in numba.prange(cells.shape[0]):
+        fetch(z, 0, hidden, block, 4, cells[block, 1], 0, copier)
+        fetch(c_prev, 0, hidden, block, 1, cells[block, 0], C, copier)
+        unit_forward(cells[block, 0], cells[block, 1], work[block], cont)
+        store(cells[block, 1], C, c, 0, hidden, block, 1, copier)
+        store(work[block], H, h, 0, hidden, block, 1, copier)
+
+
+@parallel_kernel
+def _backward(cont, dc, dh, dc_prev, dz, cells, work, copier):
+    hidden = dc.shape[1]
+    for block in numba.prange(cells.shape[0]):
+        fetch(dc, 0, hidden, block, 1, work[block], DC, copier)
+        fetch(dh, 0, hidden, block, 1, work[block], H, copier)
+        unit_backward(cells[block, 0], cells[block, 1], work[block], cont)
+        store(work[block], DC, dc_prev, 0, hidden, block, 1, copier)
+        store(work[block], DZ, dz, 0, hidden, block, 4, copier)
+
+
+@kernel
+def unit_forward(before, cells, work, cont):
+    """From z and the c before to the gates, c, tanh(c) and h."""
+    zero = cells.dtype.type(0)
+    for n in range(cells.shape[0]):
+        row, c_prev = cells[n], before[n]
+        for j in range(3 * UNITS):
+            row[j] = sigmoid(row[j])
+        for j in range(3 * UNITS, 4 * UNITS):
+            row[j] = tanh(row[j])
         # Not a product where a sequence starts: whatever the last one came to, NaN too, is forgotten.
         starts = cont[n] == zero
-        for j in range(hidden):
-            kept = zero if starts else cont[n] * gates[n, hidden + j] * c_prev[n, j]
-            c[n, j] = kept + gates[n, j] * gates[n, 3 * hidden + j]
-        for j in range(hidden):
-            h[n, j] = gates[n, 2 * hidden + j] * tanh(c[n, j])
+        for j in range(UNITS):
+            kept = zero if starts else cont[n] * row[UNITS + j] * c_prev[C + j]
+            row[C + j] = kept + row[j] * row[3 * UNITS + j]
+        for j in range(UNITS):
+            row[TANH_C + j] = tanh(row[C + j])
+        for j in range(UNITS):
+            work[n, H + j] = row[2 * UNITS + j] * row[TANH_C + j]
 
 
-@parallel_kernel
-def lstm_unit_backward(gates, cont, c_prev, c, dc, dh, dc_prev, dz):
-    """Go back through one step, given i, f, o, g; `dc_prev` may be `dc`."""
-    zero, one = gates.dtype.type(0), gates.dtype.type(1)
-    hidden = c.shape[1]
-    for n in numba.prange(c.shape[0]):
-        for j in range(hidden):
-            dz[n, 2 * hidden + j] = tanh(c[n, j])
+@kernel
+def unit_backward(before, cells, work, cont):
+    """From dh and dc to dz, and to the gradient of the c before in dc's place."""
+    zero, one = cells.dtype.type(0), cells.dtype.type(1)
+    for n in range(cells.shape[0]):
+        row, c_prev, out = cells[n], before[n], work[n]
         starts = cont[n] == zero
-        for j in range(hidden):
-            i, f, o, g = gates[n, j], gates[n, hidden + j], gates[n, 2 * hidden + j], gates[n, 3 * hidden + j]
-            tanh_c = dz[n, 2 * hidden + j]
-            d = dc[n, j] + dh[n, j] * o * (one - tanh_c * tanh_c)
-            dc_prev[n, j] = zero if starts else d * cont[n] * f
-            dz[n, j] = d * g * i * (one - i)
-            dz[n, hidden + j] = zero if starts else d * cont[n] * c_prev[n, j] * f * (one - f)
-            dz[n, 2 * hidden + j] = dh[n, j] * tanh_c * o * (one - o)
-            dz[n, 3 * hidden + j] = d * i * (one - g * g)
+        for j in range(UNITS):
+            i, f, o, g = row[j], row[UNITS + j], row[2 * UNITS + j], row[3 * UNITS + j]
+            dh, tanh_c = out[H + j], row[TANH_C + j]
+            d = out[DC + j] + dh * o * (one - tanh_c * tanh_c)
+            out[DC + j] = zero if starts else d * cont[n] * f
+            out[DZ + j] = d * g * i * (one - i)
+            out[DZ + UNITS + j] = zero if starts else d * cont[n] * c_prev[C + j] * f * (one - f)
+            out[DZ + 2 * UNITS + j] = dh * tanh_c * o * (one - o)
+            out[DZ + 3 * UNITS + j] = d * i * (one - g * g)

@@ -8,11 +8,21 @@ Parameters: W_x (H, D), b (H), [W_s (H, D_static)], W_h (H, H), W_o (H, H), b_o 
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
+from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.exponential import tanh
 from caffetools.engine.cpu.gemm import gemm
 from caffetools.engine.cpu.inner_product import inner_product
+from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.step_product import UNITS, fetch, multiply_step, store
+from caffetools.engine.cpu.tiles import ADD
+from caffetools.engine.cpu.turn import mover
 from caffetools.parts.recurrent import RecurrentLayer
+
+# What a stream's cells hold, apart from h, which comes first and is z before: h or dh, and dz, for a moment.
+DH, DZ, CELLS = UNITS, 2 * UNITS, 3 * UNITS
 
 
 class RNNLayer(RecurrentLayer):
@@ -36,11 +46,16 @@ class RNNLayer(RecurrentLayer):
         self.d_outputs = np.empty((rows, self.hidden), self.dtype)
         self.dh_outputs = np.empty((self.steps, self.streams, self.hidden), self.dtype)
 
-    def step(self, t, cont):
-        np.tanh(self.z[t], out=self.states[0][t + 1])
+    def allocate(self):
+        blocks = -(-self.hidden // UNITS)
+        self.cells = np.zeros((blocks, self.steps, self.streams, CELLS), self.dtype)
+        self.copier = mover(self.dtype), simd.lanes_of(self.dtype)
 
-    def step_backward(self, t, cont):
-        self._through_tanh(self.states[0][t + 1], self.dh, self.dz[t])
+    def steps_forward(self, x, start, cont, weights_x, weights_h):
+        _forward(x, start, cont, weights_x, weights_h, self.states[0], self.h_continued, self.cells, self.copier)
+
+    def steps_backward(self, dh, cont, weights_h):
+        _backward(dh, cont, weights_h, self.dz, self.cells, self.copier)
 
     def write_outputs(self, top):
         h = self.states[0][1:].reshape(-1, self.hidden)
@@ -62,3 +77,57 @@ class RNNLayer(RecurrentLayer):
         np.square(y, out=dx)
         np.subtract(1, dx, out=dx)
         dx *= dy
+
+
+@parallel_kernel
+def _forward(x, start, cont, weights_x, weights_h, h, h_continued, cells, copier):
+    """Do all steps; cells: (blocks, T, N, CELLS)."""
+    steps, streams, hidden = h_continued.shape
+    for block in numba.prange(cells.shape[0]):
+        for t in range(steps):
+            fetch(start, 0, hidden, block, 1, cells[block, t], 0, copier)
+        multiply_step(weights_x, block, x, 0, cells, block * steps * streams * CELLS, CELLS, ADD)
+    for t in range(steps):
+        for block in numba.prange(cells.shape[0]):
+            _forward_block(t, block, cont, weights_h, h, h_continued, cells[block, t], copier)
+
+
+@kernel
+def _forward_block(t, block, cont, weights_h, h, h_continued, cells, copier):
+    steps, streams, hidden = h_continued.shape
+    here, there = t * streams * hidden, (t + 1) * streams * hidden
+    multiply_step(weights_h, block, h_continued, here, cells, 0, CELLS, ADD)
+    for n in range(streams):
+        goes_on = cont[min(t + 1, steps - 1), n]
+        for j in range(UNITS):
+            cells[n, j] = tanh(cells[n, j])
+            cells[n, DH + j] = cells[n, j] * goes_on
+    store(cells, 0, h, there, hidden, block, 1, copier)
+    if t + 1 < steps:
+        store(cells, DH, h_continued, there, hidden, block, 1, copier)
+
+
+@parallel_kernel
+def _backward(dh, cont, weights_h, dz, cells, copier):
+    """Go back through all steps; dh: what the outputs give, (T, N, H)."""
+    steps = dh.shape[0]
+    for back in range(steps):
+        for block in numba.prange(cells.shape[0]):
+            t = steps - 1 - back
+            _backward_block(t, block, dh, cont, weights_h, dz, cells[block, t], copier)
+
+
+@kernel
+def _backward_block(t, block, dh, cont, weights_h, dz, cells, copier):
+    steps, streams, hidden = dh.shape
+    one, here, there = cells.dtype.type(1), t * streams * hidden, (t + 1) * streams * hidden
+    fetch(dh, here, hidden, block, 1, cells, DH, copier)
+    if t + 1 < steps:
+        multiply_step(weights_h, block, dz, there, cells, DZ, CELLS, 0)
+        for n in range(streams):
+            for j in range(UNITS):
+                cells[n, DH + j] += cont[t + 1, n] * cells[n, DZ + j]
+    for n in range(streams):
+        for j in range(UNITS):
+            cells[n, DZ + j] = cells[n, DH + j] * (one - cells[n, j] * cells[n, j])
+    store(cells, DZ, dz, here, hidden, block, 1, copier)

@@ -23,17 +23,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from caffetools.engine.cpu.gemm import gemm
-from caffetools.engine.cpu.inner_product import inner_product
+from caffetools.engine.cpu.step_product import StepWeights
 from caffetools.glog import check, check_eq, check_ge, check_gt, info, note
 from caffetools.layer import Layer
 
 
 class RecurrentLayer(Layer):
-    """The base of LSTM and RNN, which implement `step`, `step_backward`, `write_outputs`, `output_gradients`.
+    """The base of LSTM and RNN, which implement `allocate`, `steps_forward`, `steps_backward`, `write_outputs` and
+    `output_gradients`.
 
     gates: size of z_t in units of H. state_names: the states that go from step to step, the hidden one first.
-    `states[i]` is (T + 1, N, H) and holds the state before the first step, then those after each step; `z`
-    and `dz` are (T, N, gates H).
+    `states[i]` is (T + 1, N, H) and holds the state before the first step, then those after each step; `dz` is
+    (T, N, gates H).
     """
 
     gates: int
@@ -127,14 +128,16 @@ class RecurrentLayer(Layer):
         self.streams = streams
         self.states = [np.zeros((steps + 1, streams, hidden), dtype) for _ in self.state_names]
         self._restore(last)
-        self.z = np.empty((steps, streams, self.width), dtype)
-        self.dz = np.empty_like(self.z)
-        # What the static input or the last hidden state adds to z.
-        self.z_part = np.empty((streams, self.width), dtype)
-        self.w_h_turned = np.empty((hidden, self.width), dtype)
+        self.dz = np.empty((steps, streams, self.width), dtype)
+        # What z_t is without x_t and h_{t-1}.
+        self.start = np.empty((streams, self.width), dtype)
+        inputs = self.blobs[self.w_x].shape[1]
+        self.weights_x = StepWeights("x", steps * streams, inputs, hidden, self.gates, dtype)
+        self.weights_h = StepWeights("h", streams, hidden, hidden, self.gates, dtype)
+        self.weights_back = StepWeights("h", streams, self.width, hidden, 1, dtype)
         # The hidden states as W_h sees them: zero where a sequence starts.
         self.h_continued = np.empty((steps, streams, hidden), dtype)
-        self.dh = np.empty((streams, hidden), dtype)
+        self.allocate()
 
     def _restore(self, last):
         """Take over the states that some streams had after their last step."""
@@ -146,13 +149,16 @@ class RecurrentLayer(Layer):
         first_state = len(bottom) - self.exposed
         for i, state in enumerate(self.states):
             state[0] = bottom[first_state + i].data[0] if self.exposed else state[-1]
-        self._multiply_inputs(bottom)
-        cont, w_h = bottom[1].data, self.blobs[self.w_h].data
-        for t in range(self.steps):
-            np.multiply(self.states[0][t], cont[t, :, None], out=self.h_continued[t])
-            inner_product(self.h_continued[t], w_h, None, self.z_part)
-            self.z[t] += self.z_part
-            self.step(t, cont[t])
+        cont, w_x, w_h = bottom[1].data, self.blobs[self.w_x].data, self.blobs[self.w_h].data
+        np.multiply(self.states[0][0], cont[0, :, None], out=self.h_continued[0])
+        self.start[:] = self.blobs[self.b].data
+        if self.has_static:
+            w_s = self.blobs[self.w_s].data
+            gemm(False, True, 1, bottom[2].data.reshape(-1, w_s.shape[1]), w_s, 1, self.start)
+        if self.streams:
+            x = bottom[0].data.reshape(-1, w_x.shape[1])
+            packed = self.weights_x.pack(w_x, turned=True), self.weights_h.pack(w_h, turned=True)
+            self.steps_forward(x, self.start, cont, *packed)
         self.write_outputs(top[0])
         for blob, state in zip(top[1:], self.states, strict=False):
             blob.data[0] = state[-1]
@@ -160,30 +166,12 @@ class RecurrentLayer(Layer):
             after = [state[1:] for state in self.states]
             self._report("Forward", "top", zip(self.state_names, after, strict=True), "data")
 
-    def _multiply_inputs(self, bottom):
-        """Compute the part of z that does not depend on the hidden states, for all steps at once."""
-        w_x = self.blobs[self.w_x].data
-        x, z = bottom[0].data.reshape(-1, w_x.shape[1]), self.z.reshape(-1, self.width)
-        inner_product(x, w_x, self.blobs[self.b].data, z)
-        if self.has_static:
-            w_s = self.blobs[self.w_s].data
-            inner_product(bottom[2].data.reshape(-1, w_s.shape[1]), w_s, None, self.z_part)
-            self.z += self.z_part
-
     def backward(self, top, propagate_down, bottom):
         words = f"Cannot backpropagate to sequence indicators. (layer '{self.name}')"
         check(not propagate_down[1], "!propagate_down[1]", words)
-        cont = bottom[1].data
-        # Turned once, so that every step has the product that reads its weights as they lie.
-        np.copyto(self.w_h_turned, self.blobs[self.w_h].data.T)
-        dh_from_outputs = self.output_gradients(top[0])
-        self.dh.fill(0)
-        for t in reversed(range(self.steps)):
-            self.dh += dh_from_outputs[t]
-            self.step_backward(t, cont[t])
-            if t > 0:
-                inner_product(self.dz[t], self.w_h_turned, None, self.dh)
-                self.dh *= cont[t, :, None]
+        dh = self.output_gradients(top[0])
+        if self.streams:
+            self.steps_backward(dh, bottom[1].data, self.weights_back.pack(self.blobs[self.w_h].data, turned=False))
         self._backward_inputs(bottom, propagate_down)
         if self.debug_info:
             self._report("Backward", "bottom", [(self.input_name, self.dz)], "diff")
@@ -213,12 +201,22 @@ class RecurrentLayer(Layer):
         if self.param_propagate_down[place]:
             gemm(True, False, 1, dz, x, 1, self.blobs[place].diff)
 
-    def step(self, t: int, cont: np.ndarray) -> None:
-        """Compute `states[i][t + 1]` from `z[t]` and `states[i][t]`; cont: (N,)."""
+    def allocate(self) -> None:
+        """Make what the subclass needs for T, N and H."""
         raise NotImplementedError
 
-    def step_backward(self, t: int, cont: np.ndarray) -> None:
-        """Compute `dz[t]` from `dh`, the gradient of `states[0][t + 1]`."""
+    def steps_forward(
+        self, x: np.ndarray, start: np.ndarray, cont: np.ndarray, weights_x: tuple, weights_h: tuple
+    ) -> None:
+        """Compute `states[i][1:]` and `h_continued[1:]` from `states[i][0]` and `h_continued[0]`.
+
+        x: (T N, D). start: (N, gates H), z_t without x_t and h_{t-1}. cont: (T, N). weights_x, weights_h: W_x and W_h
+        packed for `multiply_step`.
+        """
+        raise NotImplementedError
+
+    def steps_backward(self, dh: np.ndarray, cont: np.ndarray, weights_h: tuple) -> None:
+        """Compute `dz` from dh, what the outputs give to the gradient of `states[0][1:]`; weights_h: W_h, packed."""
         raise NotImplementedError
 
     def write_outputs(self, top) -> None:

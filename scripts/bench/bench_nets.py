@@ -20,6 +20,7 @@ import numpy as np
 import torch  # first: PyTorch's threads must not see the settings that the engine makes for its own
 
 from caffetools import glog, graph, upgrade
+from caffetools.formats import prototxt
 from caffetools.layer import TEST, TRAIN, Context
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
@@ -29,7 +30,32 @@ from scripts.bench.torch_net import TorchNet
 
 MODELS = Path(__file__).parents[2] / "models"
 
-# name: prototxt to train, prototxt to run, batch, shape of a picture, classes
+# A language model of characters, cut into pieces of 20 steps: models/ has no recurrent net.
+LSTM = """
+name: "LSTM"
+layer { name: "data" type: "Input" top: "data" }
+layer { name: "cont" type: "Input" top: "cont" }
+layer { name: "label" type: "Input" top: "label" include { phase: TRAIN } }
+layer {
+  name: "lstm" type: "LSTM" bottom: "data" bottom: "cont" top: "lstm"
+  recurrent_param { num_output: 256 weight_filler { type: "xavier" } }
+}
+layer {
+  name: "predict" type: "InnerProduct" bottom: "lstm" top: "predict"
+  inner_product_param { num_output: 100 axis: 2 weight_filler { type: "xavier" } }
+}
+layer {
+  name: "loss" type: "SoftmaxWithLoss" bottom: "predict" bottom: "label" top: "loss" softmax_param { axis: 2 }
+  include { phase: TRAIN }
+}
+layer {
+  name: "prob" type: "Softmax" bottom: "predict" top: "prob" softmax_param { axis: 2 } include { phase: TEST }
+}
+"""
+
+LSTM_STEPS = 20
+
+# name: prototxt to train, prototxt to run, batch, shape of a picture, classes; of the LSTM, the text and the streams
 NETS = {
     "lenet": ("lenet/lenet_train_test", "lenet/lenet", 64, (1, 28, 28), 10),
     "cifar10_quick": (
@@ -42,15 +68,21 @@ NETS = {
     "vgg16": ("vgg16/train_val", "vgg16/deploy", 4, (3, 224, 224), 1000),
     "resnet50": ("resnet50/train_val", "resnet50/deploy", 8, (3, 224, 224), 1000),
     "mobilenet": ("mobilenet/train_val", "mobilenet/deploy", 16, (3, 224, 224), 1000),
+    "lstm": (LSTM, LSTM, 16, (256,), 100),
 }  # fmt: skip
 
 
 def read(name: str, phase: int, batch: int, picture: tuple[int, ...]) -> caffe_pb2.NetParameter:
     """Return a net of models/ with Input layers of the benchmark's batch in place of its data."""
-    param = upgrade.read_net_text(MODELS / f"{name}.prototxt")
+    if name is LSTM:
+        param = prototxt.parse(name, caffe_pb2.NetParameter)
+        steps = (LSTM_STEPS, batch)
+        shapes = {"data": (*steps, *picture), "cont": steps, "label": steps}
+    else:
+        param = upgrade.read_net_text(MODELS / f"{name}.prototxt")
+        shapes = {"data": (batch, *picture), "label": (batch,)}
     param.state.phase = phase
     param = graph.filter_net(param)
-    shapes = {"data": (batch, *picture), "label": (batch,)}
     tops = {top for layer in param.layer for top in layer.top if not layer.bottom}
     return with_inputs(param, {top: shapes[top] for top in tops})
 
@@ -60,8 +92,10 @@ def feed(net: Net, classes: int) -> list[torch.Tensor]:
     random = np.random.default_rng(0)
     for name in net.inputs:
         blob = net.blobs[name]
-        if len(blob.shape) == 1:
+        if name == "label":
             blob.data[...] = random.integers(0, classes, blob.shape)
+        elif name == "cont":  # sequences start with the batch, as PyTorch's do
+            blob.data[...] = np.arange(blob.shape[0])[:, None] > 0
         else:
             blob.data[...] = random.standard_normal(blob.shape, np.float32)
     return [torch.from_numpy(np.array(net.blobs[name].data)) for name in net.inputs]
@@ -73,7 +107,7 @@ def training(name, batch, picture, classes):
         base_lr=1e-4, momentum=0.9, weight_decay=0.0005, lr_policy="fixed", random_seed=1, stop_on_nan=False
     )
     param.net_param.CopyFrom(read(name, TRAIN, batch, picture))
-    solver = Solver(param)
+    solver = Solver(param, plan=True)  # as `caffe train` does
     inputs = feed(solver.net, classes)
     module = TorchNet(solver.net).train()
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9, weight_decay=0.0005)
@@ -93,7 +127,7 @@ def training(name, batch, picture, classes):
 
 def inference(name, batch, picture, classes):
     """Return our forward pass, PyTorch's, and the largest outputs of both."""
-    net = Net(read(name, TEST, batch, picture), Context())
+    net = Net(read(name, TEST, batch, picture), Context(), plan=True)  # as `caffe test` does
     for layer in net.layers:
         if layer.type == "BatchNorm":  # the statistics of a net that has seen normalised data: mean 0, variance 1
             for blob, value in zip(layer.blobs, (0, 1, 1), strict=True):

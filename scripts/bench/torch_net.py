@@ -62,7 +62,10 @@ class TorchNet(nn.Module):
     def make_InnerProduct(self, layer, bottom):
         param = layer.param.inner_product_param
         linear = self._load(nn.Linear(layer.inputs, param.num_output, param.bias_term), layer)
-        return nn.Sequential(nn.Flatten(), linear)
+        return nn.Sequential(nn.Flatten(param.axis), linear)
+
+    def make_LSTM(self, layer, bottom):
+        return _Lstm(*(torch.from_numpy(np.array(blob.data)) for blob in layer.blobs))
 
     def make_Pooling(self, layer, bottom):
         param, window = layer.param.pooling_param, layer.window
@@ -99,10 +102,12 @@ class TorchNet(nn.Module):
         return lambda x: x
 
     def make_Softmax(self, layer, bottom):
-        return lambda x: functional.softmax(x, 1)
+        axis = layer.param.softmax_param.axis
+        return lambda x: functional.softmax(x, axis)
 
     def make_SoftmaxWithLoss(self, layer, bottom):
-        return lambda x, label: functional.cross_entropy(x.flatten(1), label.long())
+        axis = layer.param.softmax_param.axis
+        return lambda x, label: functional.cross_entropy(x.flatten(axis).flatten(0, axis - 1), label.flatten().long())
 
 
 class _Scale(nn.Module):
@@ -115,3 +120,20 @@ class _Scale(nn.Module):
 
     def forward(self, x):
         return x * self.scale if self.bias is None else torch.addcmul(self.bias, x, self.scale)
+
+
+class _Lstm(nn.Module):
+    """PyTorch's LSTM with a Caffe layer's weights; it begins every sequence with the batch, whatever `cont` says."""
+
+    def __init__(self, w_x, bias, w_h):
+        super().__init__()
+        hidden = w_h.shape[1]
+        self.lstm = nn.LSTM(w_x.shape[1], hidden)
+        self.lstm.bias_hh_l0.data.zero_()
+        order = (0, 1, 3, 2)  # i, f, g, o where Caffe has i, f, o, g
+        parameters = (self.lstm.weight_ih_l0, w_x), (self.lstm.bias_ih_l0, bias), (self.lstm.weight_hh_l0, w_h)
+        for mine, values in parameters:
+            mine.data.copy_(torch.cat([values.split(hidden)[i] for i in order]))
+
+    def forward(self, x, cont):
+        return self.lstm(x)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numba
 import numpy as np
 import pytest
 
@@ -23,6 +24,7 @@ SIZES = [
     (7, 1, (2, 3), 3, None),
     (3, 5, (1,), 1, 2),
     (5, 17, (19,), 9, None),
+    (2, 3, (5,), 70, None),
 ]
 
 
@@ -86,6 +88,38 @@ def test_gradient(kind, sizes):
     arrays = inputs(*sizes)
     check = [0] if sizes[4] is None else [0, 2]
     check_gradient(layer_text(kind, sizes[3]), *arrays, check=check, samples=40)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_do_not_depend_on_the_number_of_threads(kind):
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("one thread only")
+    results = []
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        rig = SingleLayer(layer_text(kind, 70), *inputs(4, 5, (6,), 70, None))
+        y = rig.forward()[0].copy()
+        dx, _ = rig.backward(y, propagate_down=[True, False])
+        results.append([y, dx, *(blob.diff.copy() for blob in rig.layer.blobs)])
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_nan_stays_in_its_stream_and_is_seen(kind):
+    x, cont = uniform(4, 3, 5), np.ones((4, 3))
+    x[2, 1, 0] = np.nan
+    (y,) = SingleLayer(layer_text(kind, 6), x, cont).forward()
+    assert np.isnan(y[2:, 1]).all()
+    assert np.isfinite(y[:2]).all() and np.isfinite(y[:, [0, 2]]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_backward_may_be_repeated(kind):
+    rig = SingleLayer(layer_text(kind, 40), *inputs(3, 2, (4,), 40, None))
+    (y,) = rig.forward()
+    first, again = (rig.backward(y, propagate_down=[True, False])[0].copy() for _ in range(2))
+    np.testing.assert_array_equal(first, again)
 
 
 @pytest.mark.parametrize("kind", KINDS)
