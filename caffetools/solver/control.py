@@ -131,11 +131,13 @@ class RunControl:
     def set_state(self, state: dict) -> None:
         """Take over what `get_state` returned; what is about another output than now begins anew."""
         for field, watched in self.watched.items():
-            if field in state and state[field]["output"] == getattr(self.param, field):
-                watched.progress.set_state(state[field])
-        if self.loss is not None and "loss" in state:
-            self._window = [float(loss) for loss in state["loss"]["window"]]
-            self.loss.set_state(state["loss"])
+            mine = state.get(field)
+            if mine is not None and mine["output"] == getattr(self.param, field):
+                watched.progress.set_state(mine)
+        mine = state.get("loss")
+        if self.loss is not None and mine is not None:
+            self._window = [float(loss) for loss in mine["window"]]
+            self.loss.set_state(mine)
 
 
 def _times(count):
