@@ -78,3 +78,10 @@ def add_column_sums(x, rows, sums):
         for m in range(rows):
             total += x[m * columns + n]
         sums[n] += total
+
+
+@cuda_kernel
+def multiply(factor, a, b, y):
+    """y_i = factor a_i b_i"""
+    for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
+        y[i] = factor * a[i] * b[i]
