@@ -93,6 +93,8 @@ class Layer:
     # what it does not read. The diffs of tops it may always read.
     backward_reads: tuple[str, ...] = ("bottom", "top")
     remembers_blobs = False  # may read its blobs at other times than during forward and backward
+    first_gradient_of: int | None = None  # parameter whose gradient `backward` writes where `writes_gradient` is set
+    writes_gradient = False  # set before the first backward pass of a step; `backward` takes it back
     reshape_every_forward = False  # the shape of a top depends on more than the shapes of the bottoms
     waited_seconds = 0.0  # how long forward has waited for data that were not ready
 
@@ -267,6 +269,7 @@ class LossLayer(Layer):
     is_loss = True
 
     def reshape(self, bottom, top):
+        self.refuse_in_place(bottom, top)
         first, second = bottom[0].shape[:1], bottom[1].shape[:1]
         check(
             first == second,

@@ -20,6 +20,7 @@ class InnerProductLayer(Layer):
     exact_bottoms = 1
     exact_tops = 1
     backward_reads = ("bottom",)
+    first_gradient_of = 0
 
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)
@@ -61,10 +62,12 @@ class InnerProductLayer(Layer):
         dy = top[0].flat_diff.reshape(self.y_shape)
         if self.param_propagate_down[0]:
             x, dw = bottom[0].flat_data.reshape(self.x_shape), self.blobs[0].diff
+            add = 0 if self.writes_gradient else 1
+            self.writes_gradient = False
             if self.transpose:
-                gemm(True, False, 1, x, dy, 1, dw)
+                gemm(True, False, 1, x, dy, add, dw)
             else:
-                gemm(True, False, 1, dy, x, 1, dw)
+                gemm(True, False, 1, dy, x, add, dw)
         if len(self.blobs) > 1 and self.param_propagate_down[1]:
             np.add.reduce(dy, axis=0, out=self.row_sum)
             db = self.blobs[1].diff

@@ -9,20 +9,20 @@ net.backward()
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 
 from caffetools import graph, upgrade
 from caffetools.blob import Blob
-from caffetools.engine.cpu.one_thread import SMALL, OneThread
+from caffetools.engine.cpu.one_thread import SMALL, Team
 from caffetools.formats import prototxt
 from caffetools.glog import error, info
 from caffetools.layer import TRAIN, Context, Layer
 from caffetools.net import twins, weights
 from caffetools.net.fused import FusedSteps, Member
 from caffetools.net.fusion import find_steps
+from caffetools.net.gradients import Gradients
 from caffetools.net.lifetimes import Lifetimes
 from caffetools.net.memory_plan import MemoryPlan
 from caffetools.net.wiring import wire
@@ -116,8 +116,9 @@ class Net:
         self._forward = [layer.forward for layer in self.layers]
         self._backward = [layer.backward for layer in self.layers]
         self._reshape = [layer.reshape for layer in self.layers]
+        self._around = [[*bottom, *top] for bottom, top in zip(self.bottoms, self.tops, strict=True)]
         self._shapes: list[list[tuple]] = [[] for _ in self.layers]
-        self._threads = [self._threads_for(i) for i in range(len(self.layers))]
+        self._alone = [self._works_alone(i) for i in range(len(self.layers))]
         self.before_forward: list[Callable[[int], None]] = []
         self.after_forward: list[Callable[[int], None]] = []
         self.before_backward: list[Callable[[int], None]] = []
@@ -169,6 +170,14 @@ class Net:
         self.flat_diff = self.context.flat_buffer(int(ends[-1]))
         for blob, start, size in zip(self.params, self.param_offsets.tolist(), sizes, strict=True):
             blob.place(self.flat_data.piece(start, size), self.flat_diff.piece(start, size))
+        shared = {use.owner for use in wiring.params}
+        written = []
+        for use, start, size in zip(owners, self.param_offsets.tolist(), sizes, strict=True):
+            layer, alone = self.layers[use.layer], wiring.params.index(use) not in shared
+            wanted = self.layer_needs_backward[use.layer] and layer.param_propagate_down[use.index]
+            if alone and wanted and use.index == layer.first_gradient_of and self.context.engine is None:
+                written.append((layer, start, start + size))
+        self._gradients = Gradients(self.flat_diff, written)
 
     @property
     def param_data(self) -> np.ndarray:
@@ -187,77 +196,85 @@ class Net:
         loss = 0.0
         stop = len(self.layers) if end is None else end + 1
         unseen = not (self.debug_info or self.before_forward or self.after_forward)
-        for i, step in self._fused.way(start, stop, unseen):
-            if step is not None:
-                self._forward_step(step)
-                continue
-            _call(self.before_forward, i)
-            loss += self.forward_layer(i)
-            _call(self.after_forward, i)
+        with Team() as team:
+            for i, step in self._fused.way(start, stop, unseen):
+                if step is not None:
+                    self._forward_step(step, team)
+                    continue
+                _call(self.before_forward, i)
+                loss += self._forward_one(i, team)
+                _call(self.after_forward, i)
         return loss
 
-    def _forward_step(self, step):
+    def _forward_step(self, step, team):
         for i in range(step.first, step.last + 1):
             self._prepare(i)
-        with self._threads_of(step)():
-            step.forward()
+        team.work_alone(self._step_alone(step))
+        step.forward()
         step.ran = True
 
     def forward_layer(self, i: int) -> float:
         """Run one layer by itself and return its loss."""
+        with Team() as team:
+            return self._forward_one(i, team)
+
+    def _forward_one(self, i, team):
         self._prepare(i)
         if i in self._fused.by_layer:
             self._fused.by_layer[i].ran = False
-        with self._threads[i]():
-            self._forward[i](self.bottoms[i], self.tops[i])
+        team.work_alone(self._alone[i])
+        self._forward[i](self.bottoms[i], self.tops[i])
         if self.debug_info:
             self._report_forward(i)
-        return sum(self._loss_of(blob) for blob, _ in self._losses[i])
+        losses = self._losses[i]
+        return sum(self._loss_of(blob) for blob, _ in losses) if losses else 0.0
 
     def _prepare(self, i):
         """Let a layer know where its shapes have changed."""
         if self.layers[i].reshape_every_forward or self._shapes_of(i) != self._shapes[i]:
             self._reshape[i](self.bottoms[i], self.tops[i])
             self._shapes[i] = self._shapes_of(i)
-            self._threads[i] = self._threads_for(i)
+            self._alone[i] = self._works_alone(i)
             if self.memory_plan is not None:
                 self.memory_plan.check(i)
 
     def _shapes_of(self, i):
-        return [blob.shape for blobs in (self.bottoms[i], self.tops[i]) for blob in blobs]
+        return [blob.shape for blob in self._around[i]]
 
-    def _threads_for(self, i):
-        """Return the context that a layer runs in: one thread for few elements, else all of them."""
-        blobs = (*self.bottoms[i], *self.tops[i], *self.layers[i].blobs)
-        return OneThread if sum(blob.count for blob in blobs) < SMALL else nullcontext
+    def _works_alone(self, i):
+        """Say whether a layer has so few elements that it runs on one thread."""
+        return sum(blob.count for blob in (*self._around[i], *self.layers[i].blobs)) < SMALL
 
-    def _threads_of(self, step):
-        """Return the context that a step runs in."""
-        one = all(self._threads[i] is OneThread for i in range(step.first, step.last + 1))
-        return OneThread if one else nullcontext
+    def _step_alone(self, step):
+        return all(self._alone[step.first : step.last + 1])
 
     def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run the layers from `start` (the last by default) down to `end` backward, where a gradient is needed."""
         last = len(self.layers) - 1 if start is None else start
         unseen = not (self.debug_info or self.before_backward or self.after_backward)
-        for i, step in self._fused.way_back(last, end, unseen):
-            if step is not None:
-                with self._threads_of(step)():
+        with Team() as team:
+            for i, step in self._fused.way_back(last, end, unseen):
+                if step is not None:
+                    team.work_alone(self._step_alone(step))
                     step.backward()
-                continue
-            _call(self.before_backward, i)
-            if self.layer_needs_backward[i]:
-                self.backward_layer(i)
-                if self.debug_info:
-                    self._report_backward(i)
-            _call(self.after_backward, i)
+                    continue
+                _call(self.before_backward, i)
+                if self.layer_needs_backward[i]:
+                    self._backward_one(i, team)
+                    if self.debug_info:
+                        self._report_backward(i)
+                _call(self.after_backward, i)
         if self.debug_info and start is None:
             self._report_params()
 
     def backward_layer(self, i: int) -> None:
         """Run one layer backward, whether or not its gradient is needed."""
-        with self._threads[i]():
-            self._backward[i](self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
+        with Team() as team:
+            self._backward_one(i, team)
+
+    def _backward_one(self, i, team):
+        team.work_alone(self._alone[i])
+        self._backward[i](self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
 
     def reshape(self) -> None:
         """Propagate changed shapes of the inputs to every blob."""
@@ -266,7 +283,11 @@ class Net:
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to zero."""
-        self.flat_diff.clear()
+        self._gradients.clear()
+
+    def begin_param_diffs(self) -> None:
+        """Start new sums of gradients for a backward pass of the whole net, before which nobody looks at them."""
+        self._gradients.begin()
 
     def update(self) -> None:
         """Subtract the diffs, which hold the step to take, from the parameters."""
@@ -358,7 +379,8 @@ def _weighted(blob):
     """Return the loss of a top: its values times their weights, which its diff holds."""
     if blob.count == 1:
         return float(blob.flat_data[0] * blob.flat_diff[0])
-    return float(np.dot(blob.flat_data, blob.flat_diff))
+    # Not the BLAS's product, whose rounding depends on its threads.
+    return float(np.multiply(blob.flat_data, blob.flat_diff).sum())
 
 
 def _mean_abs(array):

@@ -206,16 +206,20 @@ class Solver:
 
     def _one_step(self, display_line):
         param, net = self.param, self.net
-        net.clear_param_diffs()
         if (
             param.test_interval
             and self.iter % param.test_interval == 0
             and (self.iter or param.test_initialization)
         ):
+            net.clear_param_diffs()
             self.test_all()
             if self._stopping:
                 return
             self._moment = None
+        if self.callbacks:
+            net.clear_param_diffs()
+        else:
+            net.begin_param_diffs()
         for on_start, _ in self.callbacks:
             on_start()
         display = bool(param.display) and self.iter % param.display == 0
@@ -259,6 +263,7 @@ class Solver:
 
     def _refuse_loss(self, iteration, loss):
         last = f"The last snapshot, {self._last_snapshot}, is untouched. " if self._last_snapshot else ""
+        self.net.clear_param_diffs()
         fatal(
             f"Iteration {iteration}: the loss is {loss:g}. The first that is not finite is "
             f"{finite.first_culprit(self.net)}. {last}"

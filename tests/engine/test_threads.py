@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 
+import numba
 import pytest
 
 from caffetools.engine.cpu import threads
+from caffetools.engine.cpu.one_thread import Team
 from tests.recorded import tool_environment
 
 
@@ -57,6 +59,18 @@ def test_cheapest_layer_that_loads_is_chosen(monkeypatch, loadable, wanted, laye
     if wanted:
         monkeypatch.setenv("NUMBA_THREADING_LAYER", wanted)
     assert threads.choose_layer() == layer
+
+
+@pytest.mark.parametrize(("count", "told"), [(4, [1, 4, 1, 4]), (1, [])])
+def test_a_team_tells_numba_of_changes_only(monkeypatch, count, told):
+    said = []
+    monkeypatch.setattr(numba, "get_num_threads", lambda: count)
+    monkeypatch.setattr(numba, "set_num_threads", said.append)
+    with pytest.raises(KeyError), Team() as team:
+        for alone in (False, True, True, False, False, True):
+            team.work_alone(alone)
+        raise KeyError
+    assert said == told
 
 
 PROGRAM = """

@@ -11,14 +11,24 @@ import numba
 SMALL = 32768  # elements that a layer reads and writes, parameters included
 
 
-class OneThread:
-    """A context in which parallel kernels run on one thread."""
+class Team:
+    """The threads that parallel kernels run on, in a context: one or all, as `work_alone` says.
 
-    __slots__ = ("count",)
+    Telling numba takes a microsecond, so it is told changes only, and what was so before when the context ends.
+    """
 
-    def __enter__(self) -> None:
+    __slots__ = ("count", "alone")
+
+    def __enter__(self) -> Team:
         self.count = numba.get_num_threads()
-        numba.set_num_threads(1)
+        self.alone = self.count == 1
+        return self
+
+    def work_alone(self, alone: bool) -> None:
+        """Run the parallel kernels that follow on one thread, or on all that there were."""
+        if alone is not self.alone and self.count > 1:
+            numba.set_num_threads(1 if alone else self.count)
+            self.alone = alone
 
     def __exit__(self, *error: object) -> None:
-        numba.set_num_threads(self.count)
+        self.work_alone(False)
