@@ -37,7 +37,9 @@ def reproduce(folder: str, metrics: str = "", **effects: str) -> int:
     param.ClearField("time_limit")
     target.mkdir(parents=True, exist_ok=True)
     param.snapshot_prefix = str(target / (Path(param.snapshot_prefix).name or "snapshot"))
-    end = 1 + max(row["iteration"] for row in theirs if row["kind"] == "train")
+    last = max(row["iteration"] for row in theirs if row["kind"] == "train")
+    # A run that was killed has not said how far it came: its last row does.
+    end = max(last + 1, record["starts"][-1].get("iterations", 0))
     info(f"Reproducing {end - first['first_iteration']} iterations of {folder} in {target}")
     _run(param, first, target, end, effects)
     return _compare(theirs, read_rows(target))

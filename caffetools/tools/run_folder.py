@@ -64,6 +64,7 @@ class RunFolder:
                 "solver": origin.solver,
                 "snapshot": origin.snapshot,
                 "gpu": origin.gpu,
+                "engine": getattr(training.net.context.engine, "name", "CPU"),
                 "first_iteration": training.iter,
                 "seed": training.random.seed,
                 **environment.describe(),
