@@ -224,6 +224,11 @@ class Blob:
         for storage, piece in ((self._data, data), (self._diff, diff)):
             if piece is not None:
                 storage.move(piece, self.count)
+        self.drop_views()
+
+    def drop_views(self) -> None:
+        """Let go of the arrays that were handed out last, which may be all that keeps old memory alive."""
+        self._data_views = self._diff_views = None
 
     def canonical_axis(self, axis: int) -> int:
         """Return the index of an axis that may be counted from the end (-1 is the last)."""
