@@ -4,9 +4,10 @@ dilation and group.
     y[n, m, i, j] = bias[m] + sum_{c, a, b} w[m, c, a, b] x[n, c, i s - p + a d, j s - p + b d]
 
 All three are matrix products whose second operand is read from the images, without unrolling them to columns.
-There are two ways to fill the lanes of a vector, and the plan takes the one that multiplies less in vain:
-with neighbouring pixels (`conv_products`) or, for small planes and full batches, with images (`conv_lanes`).
-3 x 3 filters with stride 1 over enough channels need fewer multiplications by Winograd's way (`conv_winograd`).
+There are three ways to fill the lanes of a vector, and the plan takes the one that is expected to take least time:
+with output channels (`conv_channels`), with neighbouring pixels (`conv_products`) or, for small planes and full
+batches, with images (`conv_lanes`). 3 x 3 filters with stride 1 over enough channels need fewer multiplications by
+Winograd's way (`conv_winograd`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from functools import cached_property
 import numpy as np
 
 from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.conv_channels import ChannelsProduct
+from caffetools.engine.cpu.conv_channels_weights import ChannelsFilterGradient
 from caffetools.engine.cpu.conv_depthwise import DepthwiseFilterGradient, DepthwiseProduct, is_depthwise
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
@@ -80,11 +83,12 @@ class ConvPlan:
         g = self.geometry
         if is_depthwise(g):
             return DepthwiseFilterGradient(g)
+        ways = [FilterGradient(g)]
+        if g.images > 0:  # a filter may have left none
+            ways.append(ChannelsFilterGradient(g))
         if is_winograd(g):
-            way = WinogradFilterGradient(g)
-            if way.cost < g.y_shape[1] * g.y_plane * g.group_channels * g.taps:
-                return way
-        return FilterGradient(g)
+            ways.append(WinogradFilterGradient(g))
+        return min(ways, key=lambda way: way.cost)
 
     def _product(self, pixels_as_lanes, transposed):
         """Return the forward product, or the data gradient, in the way that suits the shapes best."""
@@ -99,6 +103,8 @@ class ConvPlan:
             and filters <= LARGEST_LANES_FILTERS
         ):
             ways.append(LanesProduct(g, transposed))
+        if g.images > 0:
+            ways.append(ChannelsProduct(g, transposed))
         if is_winograd(g):
             ways.append(WinogradProduct(g, transposed))
         return min(ways, key=lambda way: way.cost)

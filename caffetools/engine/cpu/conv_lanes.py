@@ -23,7 +23,7 @@ from caffetools.engine.cpu.workspace import scratch
 #: Turned images that are made before they are used.
 GROUP_BYTES = 4 << 20
 #: Turning an element costs as much as this many multiplications, and the shorter sums this share of them.
-TURN_COST, LINK_COST = 16, 1.1
+TURN_COST, LINK_COST = 16, 1.35
 
 
 class LanesProduct:

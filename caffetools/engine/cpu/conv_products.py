@@ -7,6 +7,7 @@ of dx, with the taps of that phase.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -22,6 +23,12 @@ from caffetools.engine.cpu.workspace import scratch, thread_scratch
 GROUP_BYTES = 4 << 20
 #: Jobs that a call is cut into where its size allows; enough to keep many threads evenly busy.
 JOBS = 64
+#: How much longer products take than multiplications in registers, and how many multiplications it costs to copy
+#: a pixel, with its neighbours or, where there is a stride, alone.
+SLOWER, COPY_COST, PHASE_COST = 1.15, 16, 64
+#: Planes are walked side by side, which takes so many multiplications a pixel in planes of at most NEAR pixels and in
+#: others.
+NEAR, NEAR_COST, FAR_COST = 1024, 8, 32
 #: Tiles of pixels in one job at most: more would push the job's part of y out of the cache.
 TILE_BLOCK = 8
 
@@ -36,7 +43,7 @@ class ForwardProduct:
             geometry, self.layout, geometry.y_shape[2:], geometry.group_outputs,
             self.layout.offsets(channels), channels * self.layout.channel_step, np.arange(depth), depth,
         )  # fmt: skip
-        self.cost = self.product.cost
+        self.cost = self.product.cost + copy_cost(self.layout)
 
     def run(
         self,
@@ -75,7 +82,9 @@ class BackwardProduct:
                 starts.append(starts[-1] + shape[0] * shape[1])
                 self.phases.append(self._phase(shape, row_taps, column_taps))
         self.starts = np.array(starts, np.int64)
-        self.cost = sum(product.cost for product in self.phases if product is not None)
+        self.cost = sum(product.cost for product in self.phases if product is not None) + copy_cost(self.layout)
+        if len(self.phases) > 1:
+            self.cost += PHASE_COST * geometry.x_shape[1] * geometry.x_plane
 
     def _phase(self, shape, row_taps, column_taps):
         geometry, layout = self.geometry, self.layout
@@ -140,6 +149,13 @@ def source_axes(geometry: Geometry) -> list[Axis]:
     return axes
 
 
+def copy_cost(layout: ImageLayout) -> float:
+    """Return the multiplications that take as long as one image takes to be laid out, or to be read where it lies."""
+    if layout.in_place:
+        return layout.image_step * (NEAR_COST if layout.channel_step <= NEAR else FAR_COST)
+    return layout.image_step * (COPY_COST if layout.columns.stride == 1 else PHASE_COST)
+
+
 def group_size(images: int, layout: ImageLayout, dtype) -> int:
     """Return how many images are laid out together: all, if read in place, or what the cache holds."""
     if layout.in_place:
@@ -181,20 +197,26 @@ class TapProduct:
         self.vectors = 2 if self.plane > lanes else 1
         table = PixelTable(*plane_shape, layout.pitch, lanes, self.vectors)
         self.direct = table.spans <= LONGEST_SPAN
-        panels = Panels.cut(rows)
+        self.cut = Panels.cut(rows)
         if self.direct:
-            self.pixels, self.gap = table.entries, table.gap
-            self.panels = panels.with_kernels(self.dtype, self.vectors, form="table", spans=table.spans)
+            self.pixels, self.gap, self.spans = table.entries, table.gap, table.spans
             computed = len(self.pixels) * lanes
         else:
             self.vectors = 2
             rows_of_plane, columns_of_plane = np.indices(plane_shape)
             self.addresses = (rows_of_plane * layout.pitch + columns_of_plane).reshape(-1)
-            self.panels = panels.with_kernels(self.dtype, self.vectors)
             computed = self.plane
         self.tile_width = self.vectors * lanes
         #: Multiplications for one image, those for nothing included.
-        self.cost = self.channels * computed * len(taps)
+        self.cost = SLOWER * self.channels * computed * len(taps)
+        self.cost += self.channels * self.plane * (NEAR_COST if self.plane <= NEAR else FAR_COST)
+
+    @cached_property
+    def panels(self) -> tuple[int, int, int, int, int]:
+        """How the rows are cut, and the micro-kernels, see `Panels.with_kernels`."""
+        if self.direct:
+            return self.cut.with_kernels(self.dtype, self.vectors, form="table", spans=self.spans)
+        return self.cut.with_kernels(self.dtype, self.vectors)
 
     def pack(self, w: np.ndarray) -> None:
         """Pack the filters for the calls of `run` that follow."""

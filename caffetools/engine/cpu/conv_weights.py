@@ -10,12 +10,14 @@ number of threads.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numba
 import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
-from caffetools.engine.cpu.conv_products import group_size, image_groups, source_layout
+from caffetools.engine.cpu.conv_products import copy_cost, group_size, image_groups, source_layout
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, micro_kernel, multiply_tile
@@ -28,6 +30,9 @@ PIXEL_BLOCK = 192
 #: Jobs that a call is cut into where its size allows; each turns its part of dy for itself, so no more than
 #: needed.
 JOBS = 16
+#: How much longer products take than multiplications in registers; and the multiplications that it takes as long to
+#: turn an element of dy, and to add one of the filters.
+SLOWER, TURN_COST, ADD_COST = 1.1, 16, 200
 #: Memory for partial sums, and the most chunks of images that are summed apart.
 PARTIAL_BYTES, MOST_CHUNKS = 512 << 10, 16
 
@@ -46,9 +51,7 @@ class FilterGradient:
         needed = -(-geometry.group_outputs // lanes)
         vectors = min((2, 3, 1), key=lambda vectors: (-(-needed // vectors) * vectors, abs(vectors - 2)))
         blocks, width = -(-needed // vectors), vectors * lanes
-        panels = Panels.cut(len(self.taps), vectors)
-        self.panels = panels.with_kernels(geometry.dtype, vectors, form="rows")
-        self.sum_kernel = micro_kernel(geometry.dtype, 1, vectors, form="rows")
+        self.vectors, self.cut = vectors, Panels.cut(len(self.taps), vectors)
 
         rows_block = max(1, PIXEL_BLOCK // out_columns)
         self.ones = np.ones(rows_block * out_columns, geometry.dtype)
@@ -59,10 +62,17 @@ class FilterGradient:
             MOST_CHUNKS, -(-rows_together // rows_block), PARTIAL_BYTES // (partial * geometry.dtype.itemsize)
         )
         chunks = max(1, chunks)
-        panel_block = -(-panels.count // max(1, JOBS // (chunks * geometry.group * blocks)))
+        panel_block = -(-self.cut.count // max(1, JOBS // (chunks * geometry.group * blocks)))
         self.tiling = lanes, width, blocks, rows_block, panel_block
         self.chunks, self.partial = chunks, chunks * partial
         self.turned = rows_block * out_columns * width
+        rows = geometry.group * blocks * width
+        turned = rows * geometry.y_plane * -(-self.cut.count // panel_block)
+        products = SLOWER * geometry.y_plane * rows * len(self.taps)
+        #: Multiplications for one image, those for nothing and the time for all else included.
+        self.cost = products + copy_cost(self.layout) + TURN_COST * turned
+        if images:
+            self.cost += ADD_COST * rows * len(self.taps) / images
 
     def run(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
         geometry = self.geometry
@@ -73,13 +83,21 @@ class FilterGradient:
         for first, count, image, place in image_groups(x, self.layout):
             _multiply_taps(
                 turning, dy, (first, count), (image, place, group_step), self.taps, self.row_starts,
-                self.chunks, geometry.group, self.tiling, self.panels, self.sum_kernel, self.ones,
+                self.chunks, geometry.group, self.tiling, self._panels, self._sum_kernel, self.ones,
                 0 if first == 0 else ADD, turned, partial,
             )  # fmt: skip
         flat = dw.reshape(dw.shape[0], -1)
         _add_chunks(
             partial, self.chunks, geometry.group, self.tiling, flat, flat[0, :0] if db is None else db
         )
+
+    @cached_property
+    def _panels(self):
+        return self.cut.with_kernels(self.geometry.dtype, self.vectors, form="rows")
+
+    @cached_property
+    def _sum_kernel(self):
+        return micro_kernel(self.geometry.dtype, 1, self.vectors, form="rows")
 
 
 @parallel_kernel
