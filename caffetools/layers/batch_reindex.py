@@ -26,11 +26,12 @@ class BatchReindexLayer(Layer):
         top[0].reshape((*bottom[1].shape, *bottom[0].shape[1:]))
 
     def forward(self, bottom, top):
-        self.rows = self._checked(bottom[1].flat_data, bottom[0].shape[0])
+        self.rows = self.check_indices(bottom[1].flat_data, bottom[0].shape[0])
         # The indices are right, and other modes than "clip" write through a buffer.
         np.take(bottom[0].data, self.rows, axis=0, out=top[0].data, mode="clip")
 
-    def _checked(self, indices, rows):
+    def check_indices(self, indices: np.ndarray, rows: int) -> np.ndarray:
+        """Return float indices as integers. Errors: FatalError for one that is no row."""
         too_large = f"greater than batch size {rows}"
         for wrong, what in ((~(indices >= 0), "negative"), (indices >= rows, too_large)):
             if wrong.any():

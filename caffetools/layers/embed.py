@@ -8,6 +8,8 @@ The top has the bottom's axes and one more of num_output elements; W is (input_d
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from caffetools.engine.cpu.jit import kernel
 from caffetools.glog import check, check_gt, fatal
 from caffetools.layer import Layer
@@ -37,11 +39,7 @@ class EmbedLayer(Layer):
         weights, y = self.blobs[0].data, top[0].flat_data.reshape(self.items)
         wrong = gather(bottom[0].flat_data, weights, y)
         if wrong >= 0:
-            value, rows = bottom[0].flat_data[wrong], len(weights)
-            fatal(
-                f"Check failed: index >= 0 && index < {rows} the value {value:g} at index {wrong} of the "
-                f"batch has no row: input_dim is {rows} (layer '{self.name}')"
-            )
+            refuse_index(self, wrong, bottom[0].flat_data[wrong])
         if self.bias_term:
             y += self.blobs[1].data
 
@@ -56,6 +54,15 @@ class EmbedLayer(Layer):
 
     def allow_force_backward(self, bottom_index):
         return False
+
+
+def refuse_index(layer: Layer, position: int, value: float) -> NoReturn:
+    """Raise the error of an index without a row."""
+    rows = layer.param.embed_param.input_dim
+    fatal(
+        f"Check failed: index >= 0 && index < {rows} the value {value:g} at index {position} of the "
+        f"batch has no row: input_dim is {rows} (layer '{layer.name}')"
+    )
 
 
 @kernel

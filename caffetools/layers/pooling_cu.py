@@ -1,7 +1,7 @@
 """Pooling on the GPU; the mathematics is in `pooling`.
 
-A thread computes an output, and backward an input: it gathers from all windows that hold it, in their order, so that the
-sums do not depend on the grid.
+A thread computes an output, and backward an input: it gathers from all windows that hold it, in their order, so that
+the sums do not depend on the grid.
 """
 
 from __future__ import annotations
