@@ -140,7 +140,7 @@ def warm_net(path: str | Path, given: Shapes) -> None:
         solver.net_param.CopyFrom(param)
         warm_solver(solver, given)
     else:
-        net = Net(_made_up(param, TEST, caffe_pb2.NetState(), given), Context())
+        net = Net(_made_up(param, TEST, caffe_pb2.NetState(), given), Context(), plan=True)
         net.forward()
         net.close()
 
@@ -164,7 +164,7 @@ def warm_solver(param: caffe_pb2.SolverParameter, given: Shapes) -> None:
     made_up.test_initialization = True
     made_up.stop_on_nan = False
     made_up.random_seed = 1
-    solver = Solver(made_up)
+    solver = Solver(made_up, plan=True)  # as `caffe train` does
     try:
         solver.step(1)
     finally:

@@ -39,7 +39,7 @@ def make_solver(name: str, batch: int) -> Solver:
         base_lr=1e-4, momentum=0.9, weight_decay=0.0005, lr_policy="fixed", random_seed=1, stop_on_nan=False
     )
     param.net_param.CopyFrom(read(train, TRAIN, batch, picture))
-    solver = Solver(param)
+    solver = Solver(param, plan=True)  # as `caffe train` does
     feed(solver.net, classes)
     return solver
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -50,6 +51,9 @@ def test_affinity_limits_the_number_of_threads(monkeypatch):
         (set(), None, "workqueue"),
         ({"omppool"}, "workqueue", "workqueue"),
         ({"omppool", "tbbpool"}, "tbb", "tbb"),
+        ({"omppool", "tbbpool"}, "omp", "omp"),
+        ({"tbbpool"}, "omp", "omp"),
+        (set(), "tbb", "tbb"),
     ],
 )
 def test_cheapest_layer_that_loads_is_chosen(monkeypatch, loadable, wanted, layer):
@@ -100,3 +104,20 @@ def test_compiling_leaves_the_settings_alone(variable, count, tmp_path):
     assert result.returncode == 0, result.stderr
     layer = threads.choose_layer()
     assert result.stdout.split() == [str(count), str(count), layer, "True"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "patience"),
+    [({}, str(threads.SPIN_ROUNDS)), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    ids=["ours", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(variables, patience):
+    """libgomp tells its settings where OMP_DISPLAY_ENV asks for it."""
+    environment = {**tool_environment(), "OMP_DISPLAY_ENV": "verbose", "NUMBA_THREADING_LAYER": "omp", **variables}
+    program = "from caffetools.engine.cpu import threads; import os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    told = re.search(r"GOMP_SPINCOUNT = '(\d+)'", result.stderr)
+    if not told:
+        pytest.skip("no libgomp here")
+    assert told[1] == patience
+    assert result.stdout.strip() == str(variables.get("GOMP_SPINCOUNT"))

@@ -2,7 +2,7 @@
 
 numba notices changes of the file that holds a kernel, but not of the files that the kernel calls into; the folder's
 name covers those: the versions of caffetools, numba, llvmlite and NumPy, the vector width and the engine's sources.
-(Kernels elsewhere call kernels of their own file and the engine's, no others.)
+Kernels elsewhere call those of their own file, of the engine and of the files that CALLED names.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ import caffetools
 ROOM = 64 << 20
 # Folders of other versions that stay; older ones are removed when a new one is filled.
 KEPT = 4
+# Files outside the engine, in the package, whose kernels others call.
+CALLED = ("layers/lstm_unit.py",)
 
 
 def user_cache_dir() -> Path:
@@ -47,7 +49,8 @@ def cache_key() -> str:
     versions = (module.__version__ for module in (caffetools, numba, llvmlite, np))
     for part in (*versions, width):
         digest.update(part.encode() + b"\0")
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
+    engine = Path(__file__).parent
+    for source in (*sorted(engine.rglob("*.py")), *(engine.parents[1] / name for name in CALLED)):
         digest.update(source.name.encode() + source.read_bytes())
     return digest.hexdigest()[:16]
 
