@@ -43,9 +43,18 @@ test-gpu: .venv/installed-gpu .venv/installed-test ## run all tests of the GPU e
 warm: .venv/installed ## compile the kernels ahead: LeNet's, or all with WARM=--models=models
 	$(BIN)/caffe warm $(WARM)
 
-bench: .venv/installed-bench ## measure LeNet and other nets against PyTorch
-	$(BIN)/python scripts/bench/bench_lenet.py
-	$(BIN)/python -m scripts.bench.bench_nets
+bench: .venv/installed-bench ## compare with PyTorch in time and memory, measure kernels, dispatch and start (10 minutes)
+	$(BIN)/python -m scripts.bench.bench_nets --seconds 2
+	$(BIN)/python -m scripts.bench.bench_nets --seconds 2 --threads 1
+	$(BIN)/python -m scripts.bench.bench_memory
+	$(BIN)/python scripts/bench/bench_engine.py
+	$(BIN)/python -m scripts.bench.bench_dispatch
+	$(BIN)/python -m scripts.bench.bench_start
+
+bench-more: .venv/installed-bench ## measure data layers, nets that train from databases, and how steps scale (10 minutes)
+	$(BIN)/python -m scripts.bench.bench_data
+	$(BIN)/python -m scripts.bench.bench_data --nets all --seconds 5
+	$(BIN)/python -m scripts.bench.bench_scaling
 
 lint: .venv/installed-test ## check the style
 	$(BIN)/ruff check .
