@@ -44,7 +44,7 @@ class Change:
         self.parts = [(match["field"], match["which"]) for match in _PART.finditer(rest)]
         if "".join(match[0] for match in _PART.finditer(rest)) != rest:
             self.refuse(f"'{rest.lstrip('.')}' is no path such as layer[conv1].param[0].lr_mult")
-        self.done = False  # whether anything was changed
+        self.done: set[str] = set()  # what was changed, in words
         self.layers: list[str] = []  # those that were there to choose from
 
     def refuse(self, reason: str) -> NoReturn:
@@ -126,8 +126,10 @@ class Change:
         return value[0] if is_repeated(field) else value
 
     def _note(self, path, before, after):
-        self.done = True
-        info(f"Set {path}: {before} -> {after}")
+        words = f"Set {path}: {before} -> {after}"
+        if words not in self.done:  # once for all the nets and layers in which it is the same
+            info(words)
+        self.done.add(words)
 
 
 class Changes:

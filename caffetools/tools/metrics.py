@@ -10,7 +10,8 @@ A line about an iteration has `kind` "train", `iteration`, `time` (seconds since
 (as logs show it), `outputs` by name, `gradient_norm` (before clipping), `images_per_second` (of the training passes
 alone) and `data_wait` (the share of their time that the net waited for data). One about a test has `kind` "test",
 `iteration` (the one that follows it), `time`, `net` and `outputs`. An output of several elements is a list. What is
-not finite is "NaN", "Infinity" or "-Infinity". Numbers are written so that reading them gives the same bits.
+not finite is "NaN", "Infinity" or "-Infinity". Numbers are written so that reading them gives the same bits. Outputs of
+more than LARGEST elements are no metrics and are left out.
 
 A resumed run takes back what an interrupted one wrote after the snapshot, so that no iteration occurs twice.
 """
@@ -25,7 +26,8 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from caffetools.glog import fatal, info
+from caffetools.glog import fatal, info, warning
+from caffetools.net import Net
 from caffetools.solver import Solver
 from caffetools.solver.listener import Step, Values
 from caffetools.tools.event_file import open_event_file
@@ -33,6 +35,7 @@ from caffetools.tools.line_file import LineFile
 from caffetools.tools.run_folder import Origin, RunFolder
 
 ROWS = "metrics.jsonl"
+LARGEST = 100
 TRAIN_COLUMNS = ("lr", "loss", "smoothed_loss", "gradient_norm", "images_per_second", "data_wait")
 
 
@@ -56,10 +59,12 @@ class Metrics:
                 f"{folder} has the metrics of another run: name another folder, or resume that run with --snapshot"
             )
         self.record.begin(training, origin)
+        self._left_out = {name: _large_outputs(name, net) for name, net in nets_by_name(training).items()}
         self._rows = LineFile(self.folder / ROWS, lambda line: json.loads(line)["iteration"] < start)
-        self._tables = {"train": self._table("train", TRAIN_COLUMNS, training.net, start)}
-        for i, net in enumerate(training.test_nets):
-            self._tables[f"test_{i}"] = self._table(f"test_{i}", (), net, start)
+        self._tables = {
+            name: self._table(name, TRAIN_COLUMNS if name == "train" else (), net, start)
+            for name, net in nets_by_name(training).items()
+        }
         self._events = open_event_file(self.folder, start)
         self._images = images_per_step(training)
         self._begun = self._waited = 0.0
@@ -69,7 +74,8 @@ class Metrics:
 
     def _table(self, name, columns, net, start):
         path = self.folder / f"{name}.csv"
-        header = ["iteration", "time", *columns, *(f"output.{output}" for output in element_names(net.output_values()))]
+        outputs = element_names(self._kept(name, net.output_values()))
+        header = ["iteration", "time", *columns, *(f"output.{output}" for output in outputs)]
         first = _csv(header)
         file = LineFile(path, lambda line: not line[:1].isdigit() or int(line.split(",")[0]) < start)
         if file.empty:
@@ -77,6 +83,10 @@ class Metrics:
         elif path.read_text(encoding="utf-8").split("\n", 1)[0] != first:
             fatal(f"{path} has other columns than this run: its net was another one. Name another folder")
         return file
+
+    def _kept(self, table, outputs):
+        left_out = self._left_out[table]
+        return [output for output in outputs if output[0] not in left_out] if left_out else outputs
 
     def _reset(self):
         self._steps, self._seconds, self._wait_seconds = 0, 0.0, 0.0
@@ -110,7 +120,7 @@ class Metrics:
         self._write(f"test_{net}", iteration, {}, means)
 
     def _write(self, table, iteration, numbers, outputs):
-        now = round(time.time(), 3)
+        now, outputs = round(time.time(), 3), self._kept(table, outputs)
         kind, _, number = table.partition("_")
         row = {"kind": kind, "iteration": iteration, "time": now, **({"net": int(number)} if number else {})}
         row.update({name: _json(value) for name, value in numbers.items()}, outputs=by_name(outputs))
@@ -129,6 +139,18 @@ class Metrics:
         if self._events:
             self._events.close()
         self.record.end(self.training.iter, outcome)
+
+
+def nets_by_name(training: Solver) -> dict[str, Net]:
+    """Return the nets of a solver by the names of their tables: train, test_0, test_1, ..."""
+    return {"train": training.net, **{f"test_{i}": net for i, net in enumerate(training.test_nets)}}
+
+
+def _large_outputs(table, net):
+    large = {name for name in net.outputs if net.blobs[name].count > LARGEST}
+    for name in sorted(large):
+        warning(f"Output '{name}' of net {table} has {net.blobs[name].count} elements and is left out of the metrics")
+    return large
 
 
 def images_per_step(training: Solver) -> int:

@@ -92,6 +92,21 @@ def test_stopped_anywhere(stop_at):
     assert_same_end(resumed, at_end)
 
 
+@pytest.mark.parametrize("settings", [PLATEAUS["of a test"], PLATEAUS["of a test, weights first"]])
+def test_a_snapshot_asked_for_within_a_test(settings):
+    """The net has the averaged weights then; the snapshot holds both all the same."""
+    whole, at_end = whole_run(settings)
+    polls = iter(range(10**9))
+    asked = lambda: signals.SNAPSHOT if next(polls) == 9 else signals.NONE  # noqa: E731
+    solver = make_solver(EVERYTHING.replace("max_iter: 60", "max_iter: 7") + settings, requested=asked)
+    solver.solve()
+    solver.close()
+    rest, resumed = run(settings, resume="s_iter_5.solverstate")
+    assert rest.losses == {it: loss for it, loss in whole.losses.items() if it >= 5}
+    assert rest.tests == {key: value for key, value in whole.tests.items() if key[0] >= 5}
+    assert_same_end(resumed, at_end)
+
+
 def test_the_best_snapshot_can_be_resumed():
     whole, at_end = run("")
     start = json.loads(Path("s_best.resume.json").read_text())["iter"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from caffetools.formats import binary
 from caffetools.formats import blob as blob_format
 from caffetools.glog import FatalError
 from caffetools.proto import caffe_pb2
-from caffetools.solver import Solver
+from caffetools.solver import Solver, snapshot
 from caffetools.solver.control import RunControl
 from tests.solver.small_run import Recorder, lay_out, make_solver, solver_param
 
@@ -64,6 +65,29 @@ def test_best_weights_are_those_that_were_tested():
 
 def weights(name):
     return [blob_format.to_array(b).tobytes() for layer in upgrade.read_net_binary(name).layer for b in layer.blobs]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_a_kill_while_the_best_is_replaced(steps, monkeypatch):
+    """Wherever it comes, a state that is there belongs to the weights that are there."""
+    solver = make_solver('snapshot_best: "loss" ema_decay: 0.5')
+    snapshot.write(solver, "s_best")
+    solver.step(3)
+    made, real = iter(range(1, 100)), os.replace
+
+    def replace(source, target):
+        if next(made) == steps:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        snapshot.write(solver, "s_best")
+    solver.close()
+    # The weights come first, the state last: it is missing as long as not all is there.
+    assert "s_best.caffemodel" in files()
+    assert "s_best.solverstate" not in files()
+    assert not [name for name in os.listdir() if name.endswith(".tmp")]
 
 
 def test_last_snapshots_stay_and_the_best_is_not_counted(capfd):

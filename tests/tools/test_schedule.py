@@ -23,6 +23,8 @@ FORMULAS = {
     'lr_policy: "sigmoid" gamma: 0.001 stepsize: 50000': lambda it: (
         0.1 / (1 + math.exp(-0.001 * (it - 50_000)))
     ),
+    'lr_policy: "cosine" min_lr: 0.01': lambda it: 0.01 + 0.09 * (1 + math.cos(math.pi * it / 100_000)) / 2,
+    'lr_policy: "fixed" warmup_iter: 333 warmup_start_lr: 0.02': lambda it: 0.02 + 0.08 * min(it / 333, 1),
     # Two values of 20000: the second step comes one iteration after the first.
     'lr_policy: "multistep" gamma: 0.1 stepvalue: 20000 stepvalue: 20000 stepvalue: 50000': lambda it: (
         0.1 * 0.1 ** ((it >= 20_000) + (it >= 20_001) + (it >= 50_000))
