@@ -11,7 +11,7 @@ from caffetools.engine.gpu.memory import device_array
 from caffetools.engine.gpu.reduce import block_max, block_sum
 from caffetools.parts.loss_cu import make_wrong_label
 
-#: What an item may be: it is ignored, its label is no class, its label is not among the best, or it is; the last two count.
+#: What an item may be: ignored, of a label that is no class, wrong or right; the last two count.
 IGNORED, NO_CLASS, WRONG, RIGHT = range(4)
 
 
