@@ -10,6 +10,7 @@ from numba import cuda
 
 from caffetools.engine.gpu.events import Counters, simulated
 from caffetools.engine.gpu.memory import DeviceStorage, FlatBuffer
+from caffetools.engine.gpu.workspace import Workspace
 from caffetools.glog import fatal
 
 # Small grids are what small nets have; a warning for each would only fill the log.
@@ -20,7 +21,7 @@ class Engine:
     """One GPU: `stream` for everything that computes, `copy_stream` for batches that are fetched ahead.
 
     index: the number of the device, from 0. name: of the device. processors: its multiprocessors. counters: see
-    `Counters`. lagged: results on their way to the host.
+    `Counters`. lagged: results on their way to the host. workspace: scratch that all operations share.
     """
 
     def __init__(self, index: int):
@@ -31,6 +32,7 @@ class Engine:
         self.copy_stream = cuda.stream()
         self.counters = Counters()
         self.lagged: weakref.WeakSet = weakref.WeakSet()
+        self.workspace = Workspace(self)
         device = cuda.get_current_device() if not self.simulated else None
         self.processors = device.MULTIPROCESSOR_COUNT if device else 1
         self.name = _text(device.name) if device else "numba's simulator"

@@ -1,0 +1,215 @@
+"""Convolution, Deconvolution and Im2col on the GPU against sums over taps, the CPU engine and numeric gradients."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from tests.gpu.test_iteration import NOTHING
+from tests.layers.gradient import SingleLayer, check_gradient, uniform
+from tests.layers.test_convolution import CASES, IDS, convolve, text_of
+
+#: What the CPU's cases leave out: a stride larger than the kernel and tiles with an edge in every direction.
+MORE = [
+    ("num_output: 5 kernel_size: 2 stride: 3 pad: 1", (2, 3, 8, 7), (3, 3), (1, 1), (1, 1), 1),
+    (
+        "num_output: 9 kernel_size: 3 stride_h: 2 stride_w: 1 pad: 1 group: 1",
+        (1, 5, 6, 5),
+        (2, 1),
+        (1, 1),
+        (1, 1),
+        1,
+    ),
+    ("num_output: 18 kernel_size: 2 group: 2", (1, 18, 3, 3), (1, 1), (0, 0), (1, 1), 2),
+    (
+        "num_output: 6 kernel_size: 3 stride: 2 pad: 1 dilation: 2 group: 3",
+        (1, 3, 9, 7),
+        (2, 2),
+        (1, 1),
+        (2, 2),
+        3,
+    ),
+]
+ALL = CASES + MORE
+ALL_IDS = IDS + [f"{settings} on {shape}" for settings, shape, *_ in MORE]
+FIELDS = ("settings", "shape", "stride", "pad", "dilation", "group")
+
+
+@pytest.mark.parametrize(FIELDS, ALL, ids=ALL_IDS)
+def test_forward_is_the_sum_over_taps(settings, shape, stride, pad, dilation, group, engine):
+    x = uniform(*shape)
+    rig = SingleLayer(text_of("Convolution", settings), x, engine=engine)
+    w, *b = (blob.cpu_data for blob in rig.layer.blobs)
+    (y,) = rig.forward()
+    expected = convolve(x, w, b[0] if b else None, stride, pad, dilation, group)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+# A transposed convolution of one pixel with so much padding has no output.
+BOTH = [(kind, *case[:2]) for case in ALL for kind in ("Convolution", "Deconvolution")]
+BOTH.remove(("Deconvolution", "num_output: 3 kernel_size: 5 pad: 4", (1, 2, 1, 1)))
+
+
+@pytest.mark.parametrize(("kind", "settings", "shape"), BOTH)
+def test_passes_equal_the_cpu(kind, settings, shape, engine):
+    rigs = [SingleLayer(text_of(kind, settings), uniform(*shape), engine=where) for where in (engine, None)]
+    for mine, other in zip(*(rig.forward() for rig in rigs), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+    dy = uniform(*rigs[0].top[0].shape, seed=5)
+    for rig in rigs:
+        for blob in rig.layer.blobs:
+            blob.diff[...] = 0.5  # gradients are added
+    for mine, other in zip(*(rig.backward(dy) for rig in rigs), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+    for mine, other in zip(*(rig.layer.blobs for rig in rigs), strict=True):
+        np.testing.assert_allclose(mine.cpu_diff, other.diff, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        ("num_output: 3 kernel_size: 3 stride: 2 pad: 1", (2, 2, 5, 4)),
+        ("num_output: 2 kernel_size: 2 dilation: 2 group: 2 pad: 1", (1, 2, 4, 3)),
+        ("num_output: 2 kernel_size: 2 stride: 2 pad: 1", (1, 2, 3, 2, 3)),
+    ],
+)
+def test_gradient(kind, settings, shape, engine):
+    check_gradient(text_of(kind, settings), uniform(*shape), samples=8, engine=engine)
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_bottoms_share_the_weights(kind, engine):
+    x, other = uniform(2, 3, 5, 4), uniform(2, 3, 5, 4, seed=8)
+    text = text_of(kind, "num_output: 4 kernel_size: 3 stride: 2")
+    both = SingleLayer(text, x, other, tops=2, engine=engine)
+    for values, top in zip((x, other), both.forward(), strict=True):
+        np.testing.assert_array_equal(SingleLayer(text, values, engine=engine).forward()[0], top)
+    check_gradient(text, x, other, tops=2, samples=4, engine=engine)
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_frozen_parameters_get_no_gradient(kind, engine):
+    rig = SingleLayer(text_of(kind, "num_output: 4 kernel_size: 3"), uniform(2, 3, 5, 4), engine=engine)
+    rig.layer.param_propagate_down = [False, True]
+    rig.backward(rig.forward()[0])
+    weight, bias = (blob.cpu_diff for blob in rig.layer.blobs)
+    assert not weight.any() and bias.any()
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_other_sizes_and_batches_later(kind, engine):
+    text = text_of(kind, "num_output: 4 kernel_size: 3 stride: 2 pad: 1")
+    rig = SingleLayer(text, uniform(2, 3, 5, 4), engine=engine)
+    for shape in [(3, 3, 9, 7), (1, 3, 5, 4)]:
+        x = uniform(*shape)
+        rig.reshape(x)
+        fresh = SingleLayer(text, x, engine=engine)
+        for blob, mine in zip(fresh.layer.blobs, rig.layer.blobs, strict=True):
+            blob.data[...] = mine.cpu_data
+        np.testing.assert_array_equal(rig.forward()[0], fresh.forward()[0])
+
+
+def test_a_result_depends_neither_on_the_batch_nor_on_the_tile(engine):
+    from caffetools.engine.gpu.conv_geometry import Geometry
+    from caffetools.engine.gpu.conv_tiles import KERNELS, GatheredProduct
+    from caffetools.engine.gpu.memory import device_array, to_device
+
+    x, w = uniform(3, 4, 5, 6).astype(np.float32), uniform(7, 4, 3, 3).astype(np.float32)
+    results = []
+    for items in (3, 1):
+        product = GatheredProduct.forward(Geometry.of((items, 4, 5, 6), w.shape, (1, 1), (1, 1), (1, 1), 1))
+        for kernel in KERNELS.values():
+            product.kernel = kernel
+            y = device_array(engine, items * 7 * 30, np.float32)
+            product.run(to_device(engine, w), to_device(engine, x[:items]), None, y)
+            results.append(y.copy_to_host().reshape(items, -1)[0])
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_every_tile_gives_the_weight_gradient(engine):
+    from caffetools.engine.gpu.conv_geometry import Geometry
+    from caffetools.engine.gpu.conv_weights import KERNELS, WeightGradient
+    from caffetools.engine.gpu.memory import to_device
+
+    x, dy = uniform(2, 3, 4, 5), uniform(2, 5, 3, 4)
+    expected = np.zeros((5, 3, 2, 2))
+    for r, s in np.ndindex(2, 2):
+        expected[:, :, r, s] = np.einsum("nmij,ncij->mc", dy, x[:, :, r : r + 3, s : s + 4])
+    gradient = WeightGradient(Geometry.of(x.shape, expected.shape, (1, 1), (0, 0), (1, 1), 1), np.float32)
+    assert gradient.parts > 1
+    x, dy = (to_device(engine, values.astype(np.float32)) for values in (x, dy))
+    for gradient.kernel in KERNELS.values():
+        dw = to_device(engine, np.zeros(60, np.float32))
+        gradient.add(x, dy, dw)
+        np.testing.assert_allclose(dw.copy_to_host().reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "jobs", "expected"),
+    [
+        (256, 100000, 1, (8, 4)),
+        (20, 576 * 256, 1, (2, 8)),
+        (512, 49 * 4, 1, (2, 2)),
+        (64, 3136 * 32, 1, (4, 4)),
+        (32, 64, 1, (2, 2)),
+    ],
+)
+def test_tiles_fit_the_shape(rows, columns, jobs, expected, engine):
+    from caffetools.engine.gpu.conv_tiles import choose_tile
+
+    assert choose_tile(rows, columns, jobs, processors=132) == expected
+
+
+def test_small_groups_are_computed_directly(engine):
+    from caffetools.engine.gpu.conv_direct import fits
+    from caffetools.engine.gpu.conv_geometry import Geometry
+
+    def geometry(channels, outputs, group):
+        return Geometry.of(
+            (1, channels, 5, 5), (outputs, channels // group, 3, 3), (1, 1), (1, 1), (1, 1), group
+        )
+
+    assert fits(geometry(64, 64, 64))
+    assert not fits(geometry(64, 64, 1))
+    assert not fits(geometry(64, 64, 2))
+    assert not fits(geometry(1, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        ("kernel_size: 3 stride: 2 pad: 1", (2, 3, 5, 4)),
+        ("kernel_size: 2 dilation: 2", (1, 2, 4, 5)),
+        ("kernel_size: 3 pad: 2 stride: 3", (2, 1, 7)),
+        ("kernel_size: 2 kernel_size: 1 kernel_size: 3", (1, 2, 3, 2, 4)),
+        ("kernel_size: 2 axis: 0", (2, 3, 4)),
+    ],
+)
+def test_im2col_equals_the_cpu(settings, shape, engine):
+    text = f'type: "Im2col" convolution_param {{ {settings} }}'
+    rigs = [SingleLayer(text, uniform(*shape), engine=where) for where in (engine, None)]
+    (mine,), (other,) = (rig.forward() for rig in rigs)
+    np.testing.assert_array_equal(mine, other)
+    dy = uniform(*other.shape, seed=5)
+    (mine,), (other,) = (rig.backward(dy) for rig in rigs)
+    np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_steady_pass_allocates_nothing(engine):
+    rig = SingleLayer(
+        text_of("Convolution", "num_output: 4 kernel_size: 3"), uniform(2, 3, 5, 4), engine=engine
+    )
+    rig.backward(*rig.forward())
+    bottom, top = rig.bottom, rig.top
+    _ = bottom[0].mutable_gpu_data, top[0].mutable_gpu_diff
+    for _ in range(2):
+        rig._forward(bottom, top)
+        rig._backward(top, [True], bottom)
+        engine.counters.reset()
+    rig._forward(bottom, top)
+    rig._backward(top, [True], bottom)
+    assert asdict(engine.counters) == NOTHING
