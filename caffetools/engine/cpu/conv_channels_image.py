@@ -7,6 +7,7 @@ the stride, and the taps of a filter's row see one run of them, where no gap is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numba
 import numpy as np
@@ -39,19 +40,19 @@ class TurnedLayout:
     size: tuple[int, int]
     axes: tuple[Axis, Axis]
 
-    @property
+    @cached_property
     def row_step(self) -> int:
         """Source rows between two rows of the layout: all others are seen by no tap."""
         rows = self.axes[0]
         return rows.stride if max(rows.shifts) == 0 else 1
 
-    @property
+    @cached_property
     def padded(self) -> tuple[int, int]:
         """Rows and columns of the layout."""
         rows, columns = ((axis.out - 1) * axis.stride + max(axis.shifts) + 1 for axis in self.axes)
         return -(-rows // self.row_step), columns
 
-    @property
+    @cached_property
     def pitch(self) -> int:
         """Elements between two columns."""
         if self.channels < SPREAD_FROM:
@@ -59,12 +60,12 @@ class TurnedLayout:
         lanes = simd.MOST_LANES
         return (-(-self.channels // lanes) | 1) * lanes
 
-    @property
+    @cached_property
     def line(self) -> int:
         """Elements between two rows."""
         return self.padded[1] * self.pitch
 
-    @property
+    @cached_property
     def image(self) -> int:
         """Elements between two images."""
         return self.padded[0] * self.line
@@ -75,7 +76,7 @@ class TurnedLayout:
         whole = self.pitch // simd.MOST_LANES * simd.MOST_LANES
         return self.image / self.pitch * (TURN_COST * whole + SINGLE_COST * (self.pitch - whole))
 
-    @property
+    @cached_property
     def steps(self) -> tuple[int, int]:
         """Elements between two outputs, along rows and columns."""
         rows, columns = self.axes
@@ -99,7 +100,7 @@ class TurnedLayout:
                 return [line[0] for line in lines], columns * group_channels
         return starts, group_channels
 
-    @property
+    @cached_property
     def frame(self) -> tuple[int, int, int, int, int, int]:
         """What the kernels want to know: rows, columns, rows above and columns left of the source, source rows
         between two rows, pitch.
@@ -154,7 +155,10 @@ def turn_lines(turner, lanes, x, n, channels, lines, frame, out, place):
                 start = ((n * x.shape[1] + channel) * height + source) * width + begin
                 target = line + (begin + left) * pitch
                 _clear(out, line, begin + left, stored, pitch)
-                _turn_row(turner, lanes, x, start, height * width, used, seen, out, target, pitch, stored)
+                # Small planes of the next channels follow these; of large ones there is more to come.
+                plane = height * width
+                ahead = lanes * plane if plane <= LARGEST_NEXT else AHEAD
+                turn_row(turner, lanes, x, start, plane, used, seen, ahead, out, target, pitch, stored)
                 _clear(out, target + seen * pitch, columns - end - left, stored, pitch)
                 row += count
             else:
@@ -163,8 +167,13 @@ def turn_lines(turner, lanes, x, n, channels, lines, frame, out, place):
 
 
 @kernel
-def _turn_row(turner, lanes, x, source, plane, channels, columns, out, place, pitch, stored):
-    """Turn `columns` columns of `channels` channels, with `stored` channels in each column of `out`."""
+def turn_row(turner, lanes, x, source, plane, channels, columns, ahead, out, place, pitch, stored):
+    """Turn `columns` pixels of `channels` channels, from element `source` of x on, to [pixel][channel], `pitch`
+    elements apart, with `stored` channels each.
+
+    So many channels are read side by side that processors do not foresee it: what lies `ahead` elements further is
+    fetched at the same time.
+    """
     if stored < lanes:
         # A few channels are moved faster one by one than by vectors with masks. Unsigned indices: numba looks
         # for negative ones otherwise.
@@ -174,9 +183,6 @@ def _turn_row(turner, lanes, x, source, plane, channels, columns, out, place, pi
                 there = np.uint64(source + channel * plane + column)
                 out[np.uint64(place + column * pitch + channel)] = flat[there]
     else:
-        # So many channels are read side by side that processors do not foresee it: small planes of the next
-        # channels follow these, of large ones there is more to come.
-        ahead = lanes * plane if plane <= LARGEST_NEXT else AHEAD
         for column in range(0, columns, lanes):
             # The last vectors overlap rather than end early, which would need masks.
             seen = min(lanes, columns)

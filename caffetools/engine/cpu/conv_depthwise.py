@@ -11,6 +11,7 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.conv_channels_image import AHEAD, LARGEST_NEXT, turn_row
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_weights import add_bias_gradient
 from caffetools.engine.cpu.depthwise import sum_pixels, sum_taps, window_kernel
@@ -170,7 +171,7 @@ def _sum_strips(
                 target = ((n * channels + channel) * y_rows + row) * y_width
                 count = min(lanes, rows * y_width)
                 for pixel in range(0, rows * y_width, lanes):
-                    # As in `_turn_in`, the last vectors overlap.
+                    # As in `turn_row`, the last vectors overlap.
                     pixel = min(pixel, rows * y_width - count)
                     turn(
                         turner,
@@ -196,8 +197,8 @@ def _pad_strip(x, n, channel, row, rows, row_axis, column_axis, line, fresh, cop
     right = min(width, (line // lanes - column_pad + column_step - 1) // column_step)
     if first < last:
         source = ((n * channels + channel) * height + first) * width
-        used = min(lanes, channels - channel)
-        _turn_in(turner, lanes, x, source, height * width, used, (last - first) * width, memory, plain)
+        plane, used, pixels = height * width, min(lanes, channels - channel), (last - first) * width
+        turn_row(turner, lanes, x, source, plane, used, pixels, _ahead(channels, plane), memory, plain, lanes, lanes)
     before, after = (left * column_step + column_pad) * lanes, ((right - 1) * column_step + column_pad + 1) * lanes
     for i in range(count):
         start, inside = padded + i * line, (top + i) % step == 0
@@ -217,16 +218,9 @@ def _pad_strip(x, n, channel, row, rows, row_axis, column_axis, line, fresh, cop
 
 
 @kernel
-def _turn_in(turner, lanes, x, source, plane, channels, pixels, memory, place):
-    """Turn `pixels` pixels of some channels to [pixel][channel]; the last vectors overlap rather than end early,
-    which would need masks.
-    """
-    whole = pixels // lanes * lanes if pixels > lanes else pixels
-    turn(turner, (simd.at(x, source), plane, channels, whole), (simd.at(memory, place), lanes, lanes))
-    if whole < pixels:
-        last = pixels - lanes
-        target = simd.at(memory, place + last * lanes)
-        turn(turner, (simd.at(x, source + last), plane, channels, lanes), (target, lanes, lanes))
+def _ahead(channels, plane):
+    """Return how far ahead lies what is turned next: small planes in the next image, or more of the same planes."""
+    return channels * plane if plane <= LARGEST_NEXT else AHEAD
 
 
 @kernel
@@ -263,8 +257,9 @@ def _filter_gradients(x, dy, dw, chunks, axes, strip_rows, tap_rows, address, co
                     padded,
                 )  # fmt: skip
                 source = ((n * channels + channel) * y_rows + row) * y_width
-                used = min(lanes, channels - channel)
-                _turn_in(turner, lanes, dy, source, y_rows * y_width, used, rows * y_width, memory, gradients)
+                plane, used, pixels = y_rows * y_width, min(lanes, channels - channel), rows * y_width
+                ahead = _ahead(channels, plane)
+                turn_row(turner, lanes, dy, source, plane, used, pixels, ahead, memory, gradients, lanes, lanes)
                 for a in range(0, filter_rows, tap_rows):
                     sum_pixels(
                         address,

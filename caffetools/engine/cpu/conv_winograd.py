@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.conv_channels_image import turn_row
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
@@ -161,16 +162,12 @@ def transform_tiles(turner, address, x, first, last, edge, pad, lanes, tiling, i
                 for j in range(start + used, start + line):
                     seen[0][np.uint64(j)] = 0
                 source = ((n * channels + channel) * height + top + i) * width
-                turn(
-                    turner,
-                    (
-                        simd.at(x, source),
-                        height * width,
-                        min(lanes, channels - channel),
-                        (used - left) // lanes,
-                    ),
-                    (simd.at(seen[0], start + left), lanes, lanes),
-                )
+                plane, count = height * width, min(lanes, channels - channel)
+                # The next channels come next.
+                turn_row(
+                    turner, lanes, x, source, plane, count, (used - left) // lanes, lanes * plane, seen[0],
+                    start + left, lanes, lanes,
+                )  # fmt: skip
         target = simd.at(images, (row - first) * tile_columns * pitch + channel)
         transform(
             address,
