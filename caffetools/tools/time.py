@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from caffetools.glog import check_gt, fatal, info
 from caffetools.layer import TEST, TRAIN, Context
 from caffetools.net import load_net
 from caffetools.solver.report import DataWait
 from caffetools.tools import engines
+
+if TYPE_CHECKING:
+    from caffetools.engine.gpu.device import Engine
+    from caffetools.engine.gpu.events import Event
 
 PHASES = {"": TRAIN, "TRAIN": TRAIN, "TEST": TEST}
 
@@ -40,26 +46,62 @@ def time(
         net.close()
 
 
+class HostClock:
+    """Marks are times of the host."""
+
+    def mark(self) -> float:
+        return perf_counter()
+
+    def settle(self) -> None:
+        """Nothing to wait for."""
+
+    def seconds(self, before: float, after: float) -> float:
+        return after - before
+
+
+class DeviceClock:
+    """Marks are events in the stream that computes, so that nothing waits between two layers."""
+
+    def __init__(self, engine: Engine):
+        from caffetools.engine.gpu.events import Event
+
+        self.engine, self.event = engine, Event
+
+    def mark(self) -> Event:
+        event = self.event(timed=True)
+        event.record(self.engine.stream)
+        return event
+
+    def settle(self) -> None:
+        """Wait until all marks have been reached."""
+        self.engine.synchronise()
+
+    def seconds(self, before: Event, after: Event) -> float:
+        return before.seconds_until(after)
+
+
 def _benchmark(net, iterations):
     info("*** Benchmark begins ***")
     info(f"Testing for {iterations} iterations.")
     count = len(net.layers)
     forward, backward = [0.0] * count, [0.0] * count
     wait = DataWait([net])
+    clock = HostClock() if net.context.engine is None else DeviceClock(net.context.engine)
     begin = perf_counter()
     for iteration in range(1, iterations + 1):
-        start = before = perf_counter()
+        marks = [clock.mark()]
         for i in range(count):
             net.forward_layer(i)
-            now = perf_counter()
-            forward[i] += now - before
-            before = now
+            marks.append(clock.mark())
         for i in reversed(range(count)):
             net.backward_layer(i)
-            now = perf_counter()
-            backward[i] += now - before
-            before = now
-        info(f"Iteration: {iteration} forward-backward time: {(before - start) * 1000:g} ms.")
+            marks.append(clock.mark())
+        clock.settle()
+        times = [clock.seconds(before, after) for before, after in pairwise(marks)]
+        for i in range(count):
+            forward[i] += times[i]
+            backward[i] += times[-1 - i]
+        info(f"Iteration: {iteration} forward-backward time: {sum(times) * 1000:g} ms.")
     total = perf_counter() - begin
     wait.note()
     scale = 1000 / max(iterations, 1)

@@ -33,10 +33,13 @@ class Counters:
 
 
 class Event:
-    """A point in a stream that the host or another stream can wait for."""
+    """A point in a stream that the host or another stream can wait for.
 
-    def __init__(self):
-        self._event = cuda.event(timing=False) if not simulated() else None
+    timed: whether the time between it and another one can be asked for, which makes it slower.
+    """
+
+    def __init__(self, timed: bool = False):
+        self._event = cuda.event(timing=timed) if not simulated() else None
 
     def record(self, stream) -> None:
         """Mark the present end of a stream."""
@@ -51,6 +54,12 @@ class Event:
         """Make the host wait for the mark."""
         if self._event is not None:
             self._event.synchronize()
+
+    def seconds_until(self, later: Event) -> float:
+        """Return the time between two timed marks that have been reached; the simulator has none: 0."""
+        if self._event is None:
+            return 0.0
+        return cuda.event_elapsed_time(self._event, later._event) / 1000
 
     def hold(self, stream) -> None:
         """Make a stream wait for the mark; the host goes on."""
