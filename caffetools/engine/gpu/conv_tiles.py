@@ -10,7 +10,7 @@ the device nor on the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numba import cuda
@@ -45,8 +45,10 @@ MOST_BLOCKS = 1 << 20
 EACH = {(8, 4): 1.0, (4, 4): 0.8, (2, 8): 0.65, (2, 4): 0.55, (2, 2): 0.4}
 
 
-def choose_tile(rows: int, columns: int, jobs: int, processors: int) -> tuple[int, int]:
-    """Return the rows and columns of a thread, a key of EACH, that take the shortest time.
+def choose_tile(
+    rows: int, columns: int, jobs: int, processors: int, among: Iterable[tuple[int, int]] = EACH
+) -> tuple[int, int]:
+    """Return the rows and columns of a thread, of those that there are, with which the products take the least time.
 
     jobs: how many products of rows x columns there are. processors: of the device. The grid runs in waves, and in the
     last one, or in tiles that hang over the edge, a block takes as long as elsewhere.
@@ -58,7 +60,7 @@ def choose_tile(rows: int, columns: int, jobs: int, processors: int) -> tuple[in
         waves = -(-blocks // (processors * BLOCKS_PER_PROCESSOR))
         return waves * height * width / EACH[each]
 
-    return min(EACH, key=time)
+    return min(among, key=time)
 
 
 class GatheredProduct:

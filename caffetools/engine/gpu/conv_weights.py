@@ -12,7 +12,7 @@ import numpy as np
 from numba import cuda
 
 from caffetools.engine.gpu.conv_geometry import STEP, Geometry, window_table
-from caffetools.engine.gpu.conv_tiles import EACH, SIDE, THREADS, choose_tile, named, quotient, sizes_of
+from caffetools.engine.gpu.conv_tiles import SIDE, THREADS, choose_tile, named, quotient, sizes_of
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
 from caffetools.engine.gpu.launch import THREADS as REDUCING
@@ -24,7 +24,9 @@ from caffetools.engine.gpu.reduce import block_sum
 DEPTH = 2 if simulated() else 16
 #: Elements between two pixels in shared memory beyond those of the tile, see `conv_tiles`.
 GAP = 2
-#: Blocks that a gradient is cut into, and the fewest pixels of a part. Not the device's number of processors: the
+#: Rows and columns of a thread: with larger ones it would need more than 128 registers.
+EACH = (4, 4), (2, 4), (2, 2)
+#: Blocks that a gradient is cut into, and the fewest pixels of a part. Not by the device's number of processors: the
 #: order of the additions would differ from one device to another.
 BLOCKS, FEWEST = (32, 4) if simulated() else (512, 512)
 #: Most elements of all parts together.
@@ -38,7 +40,8 @@ class WeightGradient:
         engine = current()
         self.weights, self.empty = g.weights, g.items * g.y_plane == 0
         rows, columns, pixels = g.group_outputs, g.group_channels * g.taps, g.items * g.y_plane
-        each = choose_tile(rows, columns, g.group * BLOCKS, engine.processors)
+        # As if for one processor: the parts see to it that all have work, and must be the same everywhere.
+        each = choose_tile(rows, columns, 1, 1, EACH)
         self.kernel = KERNELS[each]
         height, width = (SIDE * size for size in sizes_of(each))
         down, across = -(-rows // height), -(-columns // width)
@@ -189,4 +192,4 @@ def _make(each):
 
 
 KERNELS = {each: _make(each) for each in EACH}
-gradient_128x64, gradient_64x64, gradient_32x128, gradient_32x64, gradient_32x32 = KERNELS.values()
+gradient_64x64, gradient_32x64, gradient_32x32 = KERNELS.values()
