@@ -29,8 +29,9 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
-from caffetools.glog import check_eq, check_ge, check_lt
+from caffetools.glog import check_eq, check_ge, check_lt, fatal
 from caffetools.proto import caffe_pb2
+from caffetools.solver.names import check_known
 
 BLOCK = 8192
 
@@ -219,3 +220,18 @@ RULES: dict[str, Rule] = {
     "RMSProp": Rule(rmsprop, 1, lambda param, it: (param.delta, param.rms_decay), _check_rmsprop),
     "SGD": Rule(sgd, 1, _momentum),
 }
+
+REGULARIZATIONS = ("L1", "L2")
+#: Rules whose decay is beside the gradient, by the names that others give them.
+_DECOUPLED = {"AdamW": "Adam", "SGDW": "SGD"}
+
+
+def rule_of(param: caffe_pb2.SolverParameter) -> Rule:
+    """Return the rule of a solver file. Errors: FatalError for unknown types and for settings that they cannot do."""
+    if param.type in _DECOUPLED:
+        fatal(f'Unknown solver type: {param.type} is type: "{_DECOUPLED[param.type]}" with decoupled_decay: true')
+    check_known("solver type", param.type, RULES, "types")
+    check_known("regularization type", param.regularization_type, REGULARIZATIONS, "types")
+    rule = RULES[param.type]
+    rule.check(param)
+    return rule

@@ -20,19 +20,17 @@ from caffetools.glog import check_ge, fatal, info
 from caffetools.layer import Context
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
-from caffetools.solver import determinism, finite, nets, report, settings, signals, snapshot
+from caffetools.solver import determinism, finite, nets, report, scores, settings, signals, snapshot
 from caffetools.solver.average import WeightAverage
 from caffetools.solver.control import RunControl
 from caffetools.solver.listener import Listener, Step
-from caffetools.solver.names import check_known
 from caffetools.solver.policies import advance_step, check_policy, learning_rate
 from caffetools.solver.retention import Retention
-from caffetools.solver.rules import RULES, block_table, decay_weights, squares_of_blocks
+from caffetools.solver.rules import block_table, decay_weights, rule_of, squares_of_blocks
 
 if TYPE_CHECKING:
     from caffetools.engine.gpu.device import Engine
 
-REGULARIZATIONS = ("L1", "L2")
 #: Losses that may be on their way from a GPU when the next pass starts.
 LAG = 2
 
@@ -66,7 +64,7 @@ class Solver:
         self.param.CopyFrom(param)
         self.requested = requested
         info(f"Initializing solver from parameters: \n{prototxt.dumps(param).rstrip()}")
-        self.rule = _rule(param)
+        self.rule = rule_of(param)
         check_ge(param.iter_size, 1, "param_.iter_size() >= 1", "iter_size counts the batches of a step.")
         check_ge(param.average_loss, 1, "param_.average_loss() >= 1", "average_loss should be non-negative.")
         if param.snapshot or (param.snapshot_prefix and (param.snapshot_after_train or param.time_limit)):
@@ -340,8 +338,10 @@ class Solver:
 
     def _reduce_rate(self, why):
         """Take a step of lr_policy plateau where there is a reason."""
+        if not why:
+            return
         before, after = (learning_rate(self.param, self.iter, self.current_step + i) for i in (0, 1))
-        if why and after < before:
+        if after < before:
             self.current_step += 1
             info(f"Plateau: {why}: lr {before:g} -> {after:g}")
 
@@ -377,7 +377,7 @@ class Solver:
         self.test_nets[index].share_weights_from(self.net)
         averaged = self.average is not None and self.param.ema_test
         with self.average.shown(True) if averaged else nullcontext():
-            loss, means = self._run_test(self.test_nets[index], self.param.test_iter[index])
+            loss, means = scores.means(self.test_nets[index], self.param.test_iter[index], self._goes_on)
         if self._stopping:
             info("Test interrupted.")
             return None
@@ -388,32 +388,13 @@ class Solver:
             listener.tested(self.iter, index, means)
         return means
 
-    def _run_test(self, net, batches):
-        """Return the mean loss, and the means of the outputs, of a number of batches; of fewer after a stop."""
-        loss, sums, values = 0.0, None, []
-        for _ in range(batches):
-            while (request := self._poll()) == signals.SNAPSHOT:
-                self.snapshot()
-            if request == signals.STOP:
-                break
-            loss += net.forward()
-            values = net.output_values()
-            now = [value for _, value, _ in values]
-            sums = now if sums is None else [total + value for total, value in zip(sums, now, strict=True)]
-        means = [total / batches for total in sums or ()]
-        return loss / max(batches, 1), [
-            (name, mean, weight) for mean, (name, _, weight) in zip(means, values, strict=bool(means))
-        ]
+    def _goes_on(self):
+        """Answer what is requested between two batches of a test; return whether the test goes on."""
+        while (request := self._poll()) == signals.SNAPSHOT:
+            self.snapshot()
+        return request != signals.STOP
 
     def close(self) -> None:
         """Stop the nets' threads and close their files."""
         for net in (self.net, *self.test_nets):
             net.close()
-
-
-def _rule(param):
-    check_known("solver type", param.type, RULES, "types")
-    check_known("regularization type", param.regularization_type, REGULARIZATIONS, "types")
-    rule = RULES[param.type]
-    rule.check(param)
-    return rule

@@ -7,7 +7,7 @@ import pytest
 from caffetools.glog import FatalError
 from caffetools.proto import caffe_pb2
 from caffetools.solver.policies import check_policy
-from caffetools.solver.solver import _rule
+from caffetools.solver.rules import rule_of
 
 
 @pytest.mark.parametrize(
@@ -15,10 +15,12 @@ from caffetools.solver.solver import _rule
     [
         (check_policy, {"lr_policy": "stpe"}, "policy: stpe .*; did you mean step"),
         (check_policy, {"lr_policy": "Multistep"}, "policy: Multistep .*; did you mean multistep"),
-        (_rule, {"type": "adam"}, "solver type: adam .*; did you mean Adam"),
-        (_rule, {"type": "Nestorov"}, "solver type: Nestorov .*; did you mean Nesterov"),
-        (_rule, {"regularization_type": "l2"}, "regularization type: l2 .*; did you mean L2"),
-        (_rule, {"type": "Foo"}, "solver type: Foo [^;]*$"),
+        (rule_of, {"type": "adam"}, "solver type: adam .*; did you mean Adam"),
+        (rule_of, {"type": "Nestorov"}, "solver type: Nestorov .*; did you mean Nesterov"),
+        (rule_of, {"type": "AdamW"}, 'AdamW is type: "Adam" with decoupled_decay: true'),
+        (rule_of, {"type": "SGDW"}, 'SGDW is type: "SGD" with decoupled_decay: true'),
+        (rule_of, {"regularization_type": "l2"}, "regularization type: l2 .*; did you mean L2"),
+        (rule_of, {"type": "Foo"}, "solver type: Foo [^;]*$"),
     ],
 )
 def test_did_you_mean(check, fields, words):
