@@ -25,6 +25,7 @@ class AccuracyLayer(Layer):
     backward_reads = ()
 
     def setup(self, bottom, top):
+        self.refuse_in_place(bottom, top)
         param = self.param.accuracy_param
         self.top_k = param.top_k
         self.has_ignore_label = param.HasField("ignore_label")

@@ -38,6 +38,9 @@ class LSTMUnitLayer(Layer):
     exact_bottoms = 3
     exact_tops = 2
 
+    def setup(self, bottom, top):
+        self.refuse_in_place(bottom, top)
+
     def reshape(self, bottom, top):
         c_prev, z, cont = bottom
         for i, (blob, axes) in enumerate(zip(bottom, (3, 3, 2), strict=True)):

@@ -3,7 +3,8 @@
     y = (x - mean) / (std + eps),   std^2 = mean((x - mean)^2)
     dx = (dy - mean(dy) - y mean(dy y)) / (std + eps)
 
-dx is the original's: eps counts in the divisor only, so that it is the derivative where eps is small beside std.
+dx is the original's, which is the derivative where eps is small beside std: its last term lacks a factor of
+(std + eps) / std. The recordings, with an eps of 1e-9, would allow either; what was trained with a larger one had this.
 
 Without `normalize_variance` y = x - mean and dx = dy - mean(dy). May work in place.
 """

@@ -61,6 +61,7 @@ class RecurrentLayer(Layer):
         return 1 + self.exposed
 
     def setup(self, bottom, top):
+        self.refuse_in_place(bottom, top)
         param = self.param.recurrent_param
         check_gt(param.num_output, 0, "num_output > 0", f"num_output must be positive (layer '{self.name}')")
         self.hidden, self.debug_info = param.num_output, param.debug_info

@@ -66,6 +66,8 @@ class SingleLayer:
     def forward(self) -> list[np.ndarray]:
         """Run forward from `values` and return copies of the tops."""
         self._load()
+        if self.layer.reshape_every_forward:
+            self._reshape(self.bottom, self.top)
         self._forward(self.bottom, self.top)
         return [blob.data.copy() for blob in self.top]
 
@@ -93,6 +95,7 @@ def check_gradient(
     tolerance: float = 1e-7,
     samples: int = 120,
     seed: int = 7,
+    earlier: Sequence[np.ndarray] | None = None,
     **options,
 ) -> None:
     """Assert that backward is the derivative of forward, for bottoms and parameters.
@@ -101,13 +104,17 @@ def check_gradient(
     check_params: whether the parameters have gradients. every_top: check the gradient of every element of
     top 0 alone, not of one random projection. tolerance: of the difference, relative to the larger of 1 and
     the gradient's magnitude. samples: coordinates looked at in each blob, all of them where it has fewer.
-    options: those of SingleLayer.
+    earlier: bottoms of other shapes that pass through forward and backward before. options: those of SingleLayer.
     """
     random = np.random.default_rng(seed)
-    rig = SingleLayer(text, *bottoms, dtype=np.float64, **options)
+    check = range(len(bottoms)) if check is None else check
+    rig = SingleLayer(text, *(bottoms if earlier is None else earlier), dtype=np.float64, **options)
+    if earlier is not None:
+        wanted = [i in check for i in range(len(bottoms))]
+        rig.backward(*(np.ones_like(top) for top in rig.forward()), propagate_down=wanted)
+        rig.reshape(*bottoms)
     for blob, values in zip(rig.layer.blobs, params or [], strict=False):
         blob.data[...] = values
-    check = range(len(bottoms)) if check is None else check
     # A random layer has to draw the same numbers in every pass.
     state = rig.layer.get_state()
 

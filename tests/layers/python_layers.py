@@ -31,3 +31,26 @@ class Plus(Times):
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
             bottom[0].diff[...] = top[0].diff
+
+
+class Affine(caffe.Layer):
+    """y = w x + b, for one number w and a vector b with the length of the last axis."""
+
+    def setup(self, bottom, top):
+        self.blobs.add_blob()
+        self.blobs.add_blob(bottom[0].shape[-1])
+        self.blobs[0].data[...] = 3
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        w, b = self.blobs
+        top[0].data[...] = bottom[0].data * w.data + b.data
+
+    def backward(self, top, propagate_down, bottom):
+        w, b = self.blobs
+        w.diff[...] += (bottom[0].data * top[0].diff).sum()
+        b.diff[...] += top[0].diff.reshape(-1, b.data.size).sum(0)
+        if propagate_down[0]:
+            bottom[0].diff[...] = top[0].diff * w.data

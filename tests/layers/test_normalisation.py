@@ -139,6 +139,26 @@ def test_mvn_gradient(shape, settings, in_place):
     check_gradient(mvn_text(settings), x, in_place=in_place, samples=40, tolerance=1e-6)
 
 
+@in_place_or_not
+def test_mvn_with_an_eps_beside_the_deviation_has_the_gradient_of_the_original(in_place):
+    """Which is not the derivative: the original forgets eps in one of three terms, by a factor of (std + eps) / std.
+
+    The recordings that divide have an eps of 1e-9, where both agree; nets trained with a larger one got this.
+    """
+    eps, x, dy = 0.5, uniform(2, 3, 5, 4), uniform(2, 3, 5, 4, seed=4)
+    rig = SingleLayer(mvn_text(f"eps: {eps}"), x, in_place=in_place, dtype=np.float64)
+    (y,) = rig.forward()
+
+    def mean(values):
+        return values.mean(axis=(2, 3), keepdims=True)
+
+    std = x.std(axis=(2, 3), keepdims=True)
+    originals = (dy - mean(dy) - y * mean(dy * y)) / (std + eps)
+    derivative = (dy - mean(dy) - y * mean(dy * y) * (std + eps) / std) / (std + eps)
+    np.testing.assert_allclose(rig.backward(dy)[0], originals, rtol=1e-10)
+    assert np.abs(originals - derivative).max() > 0.01
+
+
 # settings, shape of the bottom, shape of the array
 SPANS = [
     ("", (2, 6, 5, 4), (6,)),
