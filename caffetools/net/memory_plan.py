@@ -97,6 +97,7 @@ class MemoryPlan:
         #: Bytes of the arrays that are not planned, such as inputs, outputs and what is asked for.
         self.fixed_bytes = sum(a.bytes for a in lifetimes.arrays.values() if a.fixed and a.written)
         self._known = [self._counts_of(i) for i in range(len(self._wiring.layers))]
+        self._all_known = self._all_counts()
         self._broken = False
 
     def apply(self) -> None:
@@ -128,7 +129,7 @@ class MemoryPlan:
         """
         if self._broken:
             self.drop()
-        elif any(self._counts_of(i) != known for i, known in enumerate(self._known)):
+        elif self._all_counts() != self._all_known:
             self.make()
             self.apply()
         return not self._broken
@@ -146,3 +147,6 @@ class MemoryPlan:
     def _counts_of(self, layer: int) -> list[int]:
         wiring = self._wiring
         return [wiring.blobs[i].count for i in (*wiring.bottom_ids[layer], *wiring.top_ids[layer])]
+
+    def _all_counts(self) -> list[int]:
+        return [blob.count for blob in self._wiring.blobs]

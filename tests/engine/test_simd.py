@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffetools.engine.cpu import gemm, inner_product, simd
+from caffetools.engine.cpu import gemm, inner_product, simd, tiles, turn
 from caffetools.engine.cpu.panels import Panels
 from tests.engine import test_conv, test_gemm
 
@@ -15,7 +15,8 @@ def width(request, monkeypatch):
     """Pretend that the host has this vector width; the loops around the kernels are the same."""
 
     def forget():
-        for cached in (simd.width_name, gemm._plan, inner_product._plan):
+        addresses = tiles.micro_kernel, turn.turner, turn.mover
+        for cached in (simd.width_name, gemm._plan, inner_product._plan, *addresses):
             cached.cache_clear()
 
     monkeypatch.setenv("CAFFETOOLS_SIMD", request.param)

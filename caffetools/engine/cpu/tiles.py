@@ -302,6 +302,7 @@ def _compiled(tile):
     return numba.cfunc(types.void(tile, *groups), cache=CACHED)(_multiply)
 
 
+@cache
 def micro_kernel(dtype, rows: int, vectors: int, form: str = "columns", spans: int = 1) -> int:
     """Return the address of a micro-kernel for NumPy's type `dtype`, compiled if need be; see `Tile`."""
     return _compiled(Tile(numba.from_dtype(dtype), simd.lanes_of(dtype), rows, vectors, form, spans)).address

@@ -157,11 +157,13 @@ def _compiled(kind):
     return numba.cfunc(types.void(kind, source, target), cache=CACHED)(_copy_strip)
 
 
+@cache
 def turner(dtype) -> int:
     """Return the address of the kernel of `turn` for NumPy's type `dtype`."""
     return _compiled(Strip(numba.from_dtype(dtype), simd.lanes_of(dtype), True)).address
 
 
+@cache
 def mover(dtype) -> int:
     """Return the address of the kernel of `move` for NumPy's type `dtype`."""
     return _compiled(Strip(numba.from_dtype(dtype), simd.lanes_of(dtype), False)).address
