@@ -119,7 +119,7 @@ def _kind_of(wiring, chain, backward, hidden):
     result = wiring.top_ids[chain[-1]][0]
     between = [wiring.top_ids[i][0] for i in chain[:-1]]
     if "BatchNorm" in types and not wiring.layers[chain[types.index("BatchNorm")]].use_global_stats:
-        kind, known = "normalise", _is_normalise(wiring, chain, types, goes_backward)
+        kind, known = "normalise", _is_normalise(wiring, chain, types, goes_backward, hidden)
         if types[0] == "Convolution":
             # What is normalised is kept for the backward pass anyway, where the layers would have it.
             between = [top for top in between if top != wiring.top_ids[chain[0]][0] or _in_place(wiring, chain[1])]
@@ -131,10 +131,13 @@ def _kind_of(wiring, chain, backward, hidden):
     return kind if known and not seen else ""
 
 
-def _is_normalise(wiring, chain, types, goes_backward):
+def _is_normalise(wiring, chain, types, goes_backward, hidden):
     norm = chain[types.index("BatchNorm")]
-    starts_well = types[0] in ("Convolution", "BatchNorm")
-    return starts_well and (not goes_backward or wiring.bottom_needs_backward[norm][0])
+    if types[0] not in ("Convolution", "BatchNorm") or not goes_backward:
+        return types[0] in ("Convolution", "BatchNorm")
+    # Where BatchNorm does not work in place, its top keeps the gradient that the whole step was given.
+    seen = not _in_place(wiring, norm) and not hidden(wiring.top_ids[norm][0])
+    return wiring.bottom_needs_backward[norm][0] and not seen
 
 
 def _is_affine(types, goes_backward):
