@@ -149,6 +149,11 @@ class Net:
         members = zip(self.layers, self.bottoms, self.tops, *needs, strict=True)
         return FusedSteps(steps, [Member(*member) for member in members])
 
+    @property
+    def runs_fused(self) -> bool:
+        """Whether `forward` runs some layers as one."""
+        return bool(self._fused.steps)
+
     def unplan(self) -> bool:
         """Give every blob memory of its own; return whether there was a plan. Values of the last pass are lost."""
         planned = self.memory_plan is not None
@@ -220,8 +225,7 @@ class Net:
 
     def _forward_one(self, i, team):
         self._prepare(i)
-        if i in self._fused.by_layer:
-            self._fused.by_layer[i].ran = False
+        self._fused.forget(i)
         team.work_alone(self._alone[i])
         self._forward[i](self.bottoms[i], self.tops[i])
         if self.debug_info:
@@ -268,7 +272,8 @@ class Net:
             self._report_params()
 
     def backward_layer(self, i: int) -> None:
-        """Run one layer backward, whether or not its gradient is needed."""
+        """Run one layer backward by itself, whether or not its gradient is needed."""
+        self._fused.part(i)
         with Team() as team:
             self._backward_one(i, team)
 

@@ -389,3 +389,14 @@ def test_zoo(name, phase):
     )
     assert len(steps_of(fused)) >= 4
     assert_same(fused, plain, rtol=1e-9 if backward else 1e-5, inside=False)
+
+
+@pytest.mark.parametrize("name", ["conv bn scale relu", "residual"])
+def test_single_layers_backward(name):
+    fused, plain = build(full(name)), build(full(name), plain=True)
+    for net in (fused, plain):
+        net.forward()
+        net.clear_param_diffs()
+        for i in reversed(range(1, len(net.layers))):
+            net.backward_layer(i)
+    assert_same(fused, plain)

@@ -44,10 +44,23 @@ class FusedSteps:
             if step is not None and not (step.ran and step.goes_backward):
                 step = None
             elif step is not None and not (fused and i == step.last and step.first >= end):
-                step.part()
+                self.part(i)
                 step = None
             yield i, step
             i = i - 1 if step is None else step.first - 1
+
+    def forget(self, i: int) -> None:
+        """Take note that a layer has run forward by itself."""
+        step = self.by_layer.get(i)
+        if step is not None:
+            step.ran = False
+
+    def part(self, i: int) -> None:
+        """Make it as if layers had run forward by themselves, before one of them goes backward so."""
+        step = self.by_layer.get(i)
+        if step is not None and step.ran and step.goes_backward:
+            step.part()
+            step.ran = False
 
 
 __all__ = ["FusedSteps", "Member"]

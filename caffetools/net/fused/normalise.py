@@ -54,7 +54,6 @@ class NormaliseStep(FusedStep):
             member.layer.forward(member.bottoms, member.tops)
         for blob, values in zip(norm.blobs, collected, strict=True):
             blob.data[...] = values
-        self.ran = False
 
     def _kept(self):
         """Return where x is kept, flat."""
