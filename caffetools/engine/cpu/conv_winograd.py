@@ -31,8 +31,9 @@ GROUP_BYTES = 8 << 20
 BLOCK_TILES = 64
 #: Jobs that a call is cut into where its size allows; each transforms its filters for itself.
 JOBS = 32
-#: Steps of the common axis whose filters stay in the first-level cache.
-K_BLOCK = 256
+#: Steps of the common axis that are summed before they are added to others: their filters stay in the first-level
+#: cache, and short sums lose less: the transforms enlarge the errors of long ones.
+K_BLOCK = 128
 #: Vectors of channels that are filtered at a time.
 VECTORS = 2
 #: What it costs to transform the six pixels by six of a tile, the results of one, and a filter, in

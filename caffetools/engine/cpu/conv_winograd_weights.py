@@ -29,8 +29,9 @@ from caffetools.engine.cpu.turn import turn, turner
 from caffetools.engine.cpu.winograd import EDGE, TAPS, TILE, transform, transformer
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
 
-#: Tiles whose transformed gradients stay in the first-level cache.
-K_BLOCK = 192
+#: Tiles that are summed before they are added to others: their transformed gradients stay in the first-level cache,
+#: and short sums lose less.
+K_BLOCK = 96
 
 
 class WinogradFilterGradient:
