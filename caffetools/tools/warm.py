@@ -198,7 +198,7 @@ def _made_up(param, phase, state, given) -> caffe_pb2.NetParameter:
         if source.type in TRANSFORMED:
             _transform(source, tuple(layer.input_param.shape[0].dim), phase)
     batch, free = min(MOST_ITEMS, net_inputs.batch_size(known)), free_memory()
-    largest = summary.largest_batch(known, free // 2) if free else None
+    largest = summary.largest_batch(summary.Definition(known), free // 2) if free else None
     return net_inputs.with_batch(known, max(1, min(batch, largest or batch)))
 
 
