@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from caffetools.engine.gpu.conv import BiasGradient, ConvPlan
+from caffetools.engine.gpu import conv
+from caffetools.engine.gpu.conv import BiasGradient
 
 
 def reshape(layer, bottom, top):
@@ -22,7 +23,8 @@ def make_plan(layer, input_shape):
         (neutral,) * missing + sizes
         for neutral, sizes in ((1, window.stride), (0, window.pad), (1, window.dilation))
     )
-    return ConvPlan(input_shape, layer.w_shape, stride, pad, dilation, layer.group, layer.dtype)
+    choice = layer.param.convolution_param.engine
+    return conv.plan(choice, input_shape, layer.w_shape, stride, pad, dilation, layer.group, layer.dtype)
 
 
 def bias_gradient(layer):

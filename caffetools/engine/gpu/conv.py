@@ -1,111 +1,45 @@
-"""Convolution on the device: which kernels compute it.
+"""Convolution on the device: who computes it.
 
-A plan is made for the shapes of a layer in its `reshape`; its methods are those of the CPU's `ConvPlan`, on flat
-device arrays. Kernels of our own: products of matrices on gathered tiles over two axes, tap by tap for groups of few
-channels, by way of unfolded columns over more axes.
+A plan is made for the shapes of a layer in its `reshape`; its methods are those of the CPU's `ConvPlan`, on flat device
+arrays. cuDNN computes it where it is installed, unless the layer says `engine: CAFFE`, which means kernels of our own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from numba import cuda
 
-from caffetools.engine.gpu import conv_direct
-from caffetools.engine.gpu.conv_geometry import Geometry
-from caffetools.engine.gpu.conv_tiles import GatheredProduct
-from caffetools.engine.gpu.conv_weights import BiasGradient, WeightGradient
-from caffetools.engine.gpu.launch import cuda_kernel, launch
-from caffetools.engine.gpu.unfold import UnfoldedConvolution
+from caffetools.engine.gpu import cudnn
+from caffetools.engine.gpu.conv_weights import BiasGradient
+from caffetools.engine.gpu.own_conv import OwnConvPlan
+from caffetools.glog import info
+from caffetools.proto import caffe_pb2
+
+_said: set[str] = set()
 
 
-class ConvPlan:
-    """A convolution of given shapes by kernels of our own.
+def plan(choice: int, x_shape, w_shape, stride, pad, dilation, group: int = 1, dtype=np.float32):
+    """Return the plan of a convolution.
 
-    x_shape: (items, channels, sizes...) and w_shape: (outputs, channels / group, kernel...), with two spatial axes or
-    more. stride, pad, dilation: a number for each of them.
+    choice: a ConvolutionParameter.Engine. The rest is as for `OwnConvPlan`.
     """
+    shapes = x_shape, w_shape, stride, pad, dilation, group, dtype
+    if choice == caffe_pb2.ConvolutionParameter.CAFFE or dtype != np.float32 or 0 in x_shape:
+        return OwnConvPlan(*shapes)
+    why = cudnn.why_not()
+    if not why:
+        from caffetools.engine.gpu.cudnn_conv import MOST_AXES, CudnnPlan
 
-    def __init__(
-        self,
-        x_shape: Sequence[int],
-        w_shape: Sequence[int],
-        stride: Sequence[int],
-        pad: Sequence[int],
-        dilation: Sequence[int],
-        group: int = 1,
-        dtype=np.float32,
-    ):
-        shapes = x_shape, w_shape, stride, pad, dilation, group
-        if len(x_shape) > 4:
-            self._passes = _Unfolded(*shapes, dtype)
-            return
-        geometry = Geometry.of(*shapes)
-        direct = conv_direct.fits(geometry)
-        self._passes = conv_direct.DirectConvolution(geometry) if direct else _Tiles(geometry, dtype)
-
-    def forward(self, x, w, bias, y) -> None:
-        """Compute y; bias: (outputs,) or None."""
-        self._passes.forward(x, w, bias, y)
-
-    def backward_data(self, dy, w, dx, bias=None) -> None:
-        """Compute dx, which is overwritten; bias: (channels,), which a transposed convolution adds, or None."""
-        self._passes.backward_data(dy, w, bias, dx)
-
-    def backward_weights(self, x, dy, dw) -> None:
-        """Add the weight gradient to dw."""
-        self._passes.add_weight_gradient(x, dy, dw)
+        if len(x_shape) - 2 <= MOST_AXES:
+            return CudnnPlan(*shapes)
+        why = f"it has no more than {MOST_AXES} spatial axes"
+    _say_once(f"Convolution is computed by kernels of our own, without cuDNN: {why}")
+    return OwnConvPlan(*shapes)
 
 
-class _Tiles:
-    """Two axes: products on gathered tiles."""
-
-    def __init__(self, geometry, dtype):
-        self._forward = GatheredProduct.forward(geometry)
-        self._backward = GatheredProduct.backward(geometry)
-        self._weights = WeightGradient(geometry, dtype)
-
-    def forward(self, x, w, bias, y):
-        self._forward.run(w, x, bias, y)
-
-    def backward_data(self, dy, w, bias, dx):
-        self._backward.run(w, dy, bias, dx)
-
-    def add_weight_gradient(self, x, dy, dw):
-        self._weights.add(x, dy, dw)
+def _say_once(text):
+    if text not in _said:
+        _said.add(text)
+        info(text)
 
 
-class _Unfolded:
-    """More axes: by way of columns."""
-
-    def __init__(self, x_shape, w_shape, *rest):
-        self._convolution = UnfoldedConvolution(x_shape, w_shape, *rest)
-        self._x_plane, self._y_plane = self._convolution.windows.plane, self._convolution.windows.count
-
-    def forward(self, x, w, bias, y):
-        self._convolution.forward(x, w, y)
-        add_bias(y, bias, self._y_plane)
-
-    def backward_data(self, dy, w, bias, dx):
-        self._convolution.backward_data(dy, w, dx)
-        add_bias(dx, bias, self._x_plane)
-
-    def add_weight_gradient(self, x, dy, dw):
-        self._convolution.add_weight_gradient(x, dy, dw)
-
-
-def add_bias(y, bias, plane: int) -> None:
-    """Add to each plane of y its channel's element of bias; nothing where that is None."""
-    if bias is not None:
-        launch(add_to_planes, y.size, bias, plane, y)
-
-
-@cuda_kernel
-def add_to_planes(values, plane, y):
-    """y_(n c i) += values_c"""
-    for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
-        y[i] += values[i // plane % values.size]
-
-
-__all__ = ["BiasGradient", "ConvPlan", "add_bias"]
+__all__ = ["BiasGradient", "plan"]

@@ -22,6 +22,8 @@ class Engine:
 
     index: the number of the device, from 0. name: of the device. processors: its multiprocessors. counters: see
     `Counters`. lagged: results on their way to the host. workspace: scratch that all operations share.
+    operands: scratch for the operands of products in half precision. precision: of products, see `precision`. tf32:
+    whether libraries may round the operands of products in float32 to TF32.
     """
 
     def __init__(self, index: int):
@@ -33,6 +35,9 @@ class Engine:
         self.counters = Counters()
         self.lagged: weakref.WeakSet = weakref.WeakSet()
         self.workspace = Workspace(self)
+        self.operands = Workspace(self), Workspace(self)
+        self.precision = "FLOAT32"
+        self.tf32 = False
         device = cuda.get_current_device() if not self.simulated else None
         self.processors = device.MULTIPROCESSOR_COUNT if device else 1
         self.name = _text(device.name) if device else "numba's simulator"

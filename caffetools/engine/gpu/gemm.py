@@ -12,6 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 from numba import cuda
 
+from caffetools.engine.gpu import precision
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
 from caffetools.engine.gpu.launch import cuda_kernel
@@ -45,24 +46,29 @@ def gemm(
     a, b, c: flat device arrays of one type, float32 or float64. A is stored (rows, depth), or (depth, rows) with
     trans_a; B (depth, columns), or (columns, depth) with trans_b. starts: where A, B and C begin in their arrays.
     batch: how many products are computed, `steps` elements of A, B and C apart (0: the same matrix for all).
-    As in BLAS, C is not read when beta is 0.
+    As in BLAS, C is not read when beta is 0. In half precision (see `precision`) A and B are rounded.
     """
     if rows == 0 or columns == 0 or batch == 0:
         return
-    product = _product()
+    product, convert = _product()
+    engine = current()
+    if precision.is_half(engine, c.dtype):
+        ends = rows * depth + (batch - 1) * steps[0], depth * columns + (batch - 1) * steps[1]
+        a, b = convert(engine, (a, starts[0], ends[0]), (b, starts[1], ends[1]))
+        starts = 0, 0, starts[2]
     product(trans_a, trans_b, (rows, columns, depth), alpha, (a, b, c), beta, starts, batch, steps)
 
 
 @cache
 def _product():
-    """Return the function that multiplies here."""
+    """Return the function that multiplies here, and the one that makes its operands in half precision."""
     if simulated():
-        return _numpy
+        return _numpy, precision.rounded
     if find_spec("nvmath") is not None:
         from caffetools.engine.gpu import cublas
 
-        return cublas.multiply
-    return tiled
+        return cublas.multiply, precision.halved
+    return tiled, precision.rounded
 
 
 def _numpy(trans_a, trans_b, sizes, alpha, matrices, beta, starts, batch, steps):

@@ -249,6 +249,11 @@ class Piece:
         return self.buffer._whole_device()[self.start : self.start + self.size]
 
 
+def address(array) -> int:
+    """Return where a device array begins in the device's memory, for libraries."""
+    return host_view(array).ctypes.data if simulated() else array.device_ctypes_pointer.value
+
+
 def host_view(array) -> np.ndarray:
     """Return the numbers of a device array in the simulator, where they are on the host."""
     assert simulated()

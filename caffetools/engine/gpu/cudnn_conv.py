@@ -1,0 +1,196 @@
+"""Convolution by cuDNN, with the methods of `conv.ConvPlan`; our own kernels where it has no algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numba import cuda
+
+from caffetools.engine.gpu import precision
+from caffetools.engine.gpu.cudnn import Graph, Tensor, Unsupported
+from caffetools.engine.gpu.device import current
+from caffetools.engine.gpu.launch import cuda_kernel, launch
+from caffetools.engine.gpu.memory import address
+from caffetools.engine.gpu.own_conv import OwnConvPlan, add_bias
+from caffetools.engine.gpu.precision import wide_bfloat16
+from caffetools.glog import info
+
+#: Spatial axes that cuDNN knows.
+MOST_AXES = 3
+#: Where the result of a pass begins in the workspace: at a multiple of so many bytes, behind the algorithm's scratch.
+ALIGNMENT = 256
+
+_said: set[str] = set()
+
+
+class CudnnPlan:
+    """A convolution of given shapes, see `OwnConvPlan`."""
+
+    def __init__(
+        self,
+        x_shape: Sequence[int],
+        w_shape: Sequence[int],
+        stride: Sequence[int],
+        pad: Sequence[int],
+        dilation: Sequence[int],
+        group: int = 1,
+        dtype=np.float32,
+    ):
+        self._all = x_shape, w_shape, stride, pad, dilation, group, dtype
+        counts = [
+            (size + 2 * p - d * (k - 1) - 1) // s + 1
+            for size, k, s, p, d in zip(x_shape[2:], w_shape[2:], stride, pad, dilation, strict=True)
+        ]
+        self._x, self._w = tuple(x_shape), tuple(w_shape)
+        self._y = (x_shape[0], w_shape[0], *counts)
+        self._settings = {"padding": list(pad), "stride": list(stride), "dilation": list(dilation)}
+        self._x_plane, self._y_plane = prod(x_shape[2:]), prod(counts)
+        # What a net that only tests needs; the gradients' graphs are built when they are first asked for.
+        _ = self._forward
+
+    def forward(self, x, w, bias, y) -> None:
+        """Compute y; bias: (outputs,) or None."""
+        if bias is not None and self._forward_biased is not None:
+            self._forward_biased.run(x, w, bias, y)
+        elif self._forward is not None:
+            self._forward.run(x, w, y)
+            add_bias(y, bias, self._y_plane)
+        else:
+            self._own.forward(x, w, bias, y)
+
+    def backward_data(self, dy, w, dx, bias=None) -> None:
+        """Compute dx, which is overwritten; bias: (channels,), which a transposed convolution adds, or None."""
+        if self._backward_data is not None:
+            self._backward_data.run(dy, w, dx)
+            add_bias(dx, bias, self._x_plane)
+        else:
+            self._own.backward_data(dy, w, dx, bias)
+
+    def backward_weights(self, x, dy, dw) -> None:
+        """Add the weight gradient to dw."""
+        if self._backward_weights is not None:
+            self._backward_weights.run(x, dy, dw, add=True)
+        else:
+            self._own.backward_weights(x, dy, dw)
+
+    @cached_property
+    def _own(self):
+        return OwnConvPlan(*self._all)
+
+    @cached_property
+    def _forward(self):
+        def build(graph, x, w):
+            return graph.conv_fprop(x, w, **self._settings)
+
+        return self._pass("forward", build, ("x", self._x), ("w", self._w), ("y", self._y))
+
+    @cached_property
+    def _forward_biased(self):
+        # In half precision the bias is added in float32.
+        if self._forward is None or precision.is_half(current(), np.float32):
+            return None
+
+        def build(graph, x, w, bias):
+            return graph.bias(graph.conv_fprop(x, w, **self._settings), bias)
+
+        bias = (1, self._y[1], *(1,) * (len(self._y) - 2))
+        inputs = ("x", self._x), ("w", self._w), ("bias", bias)
+        try:
+            return _Pass("forward with bias", build, inputs, ("y", self._y), precision.FLOAT32)
+        except Unsupported:
+            return None
+
+    @cached_property
+    def _backward_data(self):
+        def build(graph, dy, w):
+            return graph.conv_dgrad(dy, w, **self._settings)
+
+        return self._pass("data gradient", build, ("dy", self._y), ("w", self._w), ("dx", self._x))
+
+    @cached_property
+    def _backward_weights(self):
+        def build(graph, x, dy):
+            return graph.conv_wgrad(x, dy, **self._settings)
+
+        return self._pass("weight gradient", build, ("x", self._x), ("dy", self._y), ("dw", self._w))
+
+    def _pass(self, name, build, left, right, output):
+        """Return what computes a pass, None where cuDNN cannot."""
+        results = dict.fromkeys((precision.FLOAT32, current().precision))  # the preferred type first
+        for result in results:
+            try:
+                return _Pass(name, build, (left, right), output, result)
+            except Unsupported as error:
+                reason = str(error).partition("\n")[0]
+        _say_once(
+            f"cuDNN does not compute the {name} of a convolution here: kernels of our own do ({reason})"
+        )
+        return None
+
+
+class _Pass:
+    """One operation of cuDNN between float32 arrays.
+
+    result: the type in which cuDNN writes the result.
+    """
+
+    def __init__(self, name: str, build: Callable, inputs, output, result: str):
+        engine = current()
+        self._half = precision.is_half(engine, np.float32)
+        kind = engine.precision if self._half else precision.FLOAT32
+        tensors = [Tensor(name, shape, kind) for name, shape in inputs]
+        self._graph = Graph(name, build, tensors, Tensor(*output, result))
+        self._counts = [prod(shape) for _, shape in inputs]
+        self._wide = result == precision.FLOAT32
+        self._type = np.dtype(np.float32) if self._wide else precision.HALF_TYPES[result]
+        self._start = -(-self._graph.workspace // ALIGNMENT) * ALIGNMENT
+        engine.workspace.reserve(self._start + prod(output[1]) * self._type.itemsize, np.uint8)
+
+    def run(self, *arrays, add: bool = False) -> None:
+        """Compute the last array from the others; add: to what it holds."""
+        engine = current()
+        *operands, target = arrays
+        if self._half:
+            parts = [(array, 0, count) for array, count in zip(operands, self._counts, strict=True)]
+            operands = precision.halved(engine, *parts)
+        workspace = address(engine.workspace.array(np.uint8))
+        aside = add or not self._wide
+        result = workspace + self._start if aside else address(target)
+        self._graph.run([*map(address, operands), result], workspace)
+        if not aside:
+            return
+        values, first = engine.workspace.array(self._type), self._start // self._type.itemsize
+        if not self._wide and not add:
+            precision.widen(engine, values, first, target)
+        else:
+            launch(_ADDING[self._type], target.size, values, first, target)
+
+
+@cuda_kernel
+def add_from(values, start, y):
+    """y_i += values_(start + i)"""
+    for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
+        y[i] += values[start + i]
+
+
+@cuda_kernel
+def add_bfloat16(values, start, y):
+    """y_i += values_(start + i), of which there are the bits."""
+    for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
+        y[i] += wide_bfloat16(values[start + i])
+
+
+_ADDING = {
+    np.dtype(np.float32): add_from,
+    precision.HALF_TYPES[precision.FLOAT16]: add_from,
+    precision.HALF_TYPES[precision.BFLOAT16]: add_bfloat16,
+}
+
+
+def _say_once(text):
+    if text not in _said:
+        _said.add(text)
+        info(text)
