@@ -86,10 +86,12 @@ def test_a_mean_picture_is_cut_in_its_centre(folder):
 
 def test_the_data_layer_says_mean_and_scale(folder):
     text = NET.replace(
-        'top: "data" input_param { shape { dim: 4 dim: 3 dim: 6 dim: 8 } } }',
-        'top: "data" input_param { shape { dim: 4 dim: 3 dim: 6 dim: 8 } } '
+        'type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 dim: 6 dim: 8 } } }',
+        'type: "MemoryData" top: "data" top: "label" '
+        "memory_data_param { batch_size: 4 channels: 3 height: 6 width: 8 } "
         "transform_param { mean_value: 3 mean_value: 2 mean_value: 1 scale: 0.5 } }",
     )
+    assert "MemoryData" in text
     (folder / "net.prototxt").write_text(text)
     _, values = activations("net.prototxt", "net.caffemodel", "conv1", "picture.png")
     expected = convolved((picture_bgr() - np.array([3, 2, 1]).reshape(3, 1, 1)) * 0.5)
