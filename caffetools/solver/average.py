@@ -47,12 +47,12 @@ class WeightAverage:
     def start(self) -> None:
         """Begin with the present weights, unless there is an average already."""
         if self.values is None:
-            self.values = self.net.param_data.copy()
+            self.values = self.net.flat_data.read_host().copy()
 
     def update(self, updates: int) -> None:
         """Take the weights in after an update; updates: how many were made before it."""
         keep = min(self.decay, (1 + updates) / (10 + updates))
-        blend(self.values, self.net.param_data, self.blocks, self.net.param_data.dtype.type(keep))
+        blend(self.values, self.net.flat_data.read_host(), self.blocks, self.values.dtype.type(keep))
 
     @contextmanager
     def shown(self, averaged: bool) -> Iterator[None]:

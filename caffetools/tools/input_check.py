@@ -63,9 +63,9 @@ class InputCheck:
                 net.forward_layer(i)
                 if i in self._sources:
                     for name, blob in zip(net.top_names[i], net.tops[i], strict=True):
-                        self._values[name].add(blob.data)
+                        self._values[name].add(blob.cpu_data)
             for i in self._labelled:
-                self._labels.setdefault(i, self._rule(i)).add(net.bottoms[i][1].data)
+                self._labels.setdefault(i, self._rule(i)).add(net.bottoms[i][1].cpu_data)
         self._report(count)
 
     def _batches_of(self, i):

@@ -106,7 +106,7 @@ def _judge_loss(net, loss, problems, hints):
 def _judge_gradients(net: Net, problems, hints):
     silent = []
     for (layer, index), blob, rate in zip(net.param_names, net.params, net.lr_mults, strict=True):
-        gradient = blob.diff
+        gradient = blob.cpu_diff
         if not np.isfinite(gradient).all():
             what = finite.describe(gradient.ravel())
             problems.append(f"the gradient of parameter {index} of layer '{layer}': {what}")
@@ -114,7 +114,7 @@ def _judge_gradients(net: Net, problems, hints):
             silent.append(f"'{layer}'[{index}]")
     if silent:
         hints.append(f"parameters whose gradient is zero, and which do not learn: {', '.join(silent)}")
-    norm = math.sqrt(float(np.square(net.param_diff.astype(np.float64)).sum()))
+    norm = math.sqrt(float(np.square(net.flat_diff.read_host().astype(np.float64)).sum()))
     info(f"Dry run, train net: gradient norm = {norm:g}")
 
 
