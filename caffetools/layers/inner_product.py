@@ -48,10 +48,14 @@ class InnerProductLayer(Layer):
         self.row_sum = np.empty(self.outputs, self.dtype)
 
     def forward(self, bottom, top):
-        x, y = bottom[0].flat_data.reshape(self.x_shape), top[0].flat_data.reshape(self.y_shape)
+        self.forward_finished(bottom[0].flat_data, top[0].flat_data)
+
+    def forward_finished(self, x: np.ndarray, y: np.ndarray, slope: float = 1) -> None:
+        """Compute flat y from flat x; slope: of a ReLU that follows, 1 for none, as it must be with `transpose`."""
+        x, y = x.reshape(self.x_shape), y.reshape(self.y_shape)
         w, b = self.blobs[0].data, self.blobs[1].data if len(self.blobs) > 1 else None
         if not self.transpose:
-            inner_product(x, w, b, y)
+            inner_product(x, w, b, y, slope)
         elif b is None:
             gemm(False, False, 1, x, w, 0, y)
         else:

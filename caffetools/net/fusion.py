@@ -4,8 +4,10 @@ A step is a chain of layers, each fed by the one before:
 
     Convolution, BatchNorm, Scale, Eltwise (a sum), ReLU
 
-in this order, where any may be missing. There are three kinds (the keys of `fused.STEPS`):
+in this order, where any may be missing, or of InnerProduct and ReLU. There are four kinds (the keys of
+`fused.STEPS`):
 
+    dense       InnerProduct and ReLU
     affine      BatchNorm by collected statistics, Scale, Eltwise and ReLU in a Convolution's write-out or in one pass
     normalise   BatchNorm by the batch's statistics: one pass for these, and one for all that follows
     add         Eltwise and ReLU
@@ -82,8 +84,13 @@ def _convolution(layer, bottoms, tops):
     return len(bottoms) == 1 and layer.axis == 1 and isinstance(layer.plan, ConvPlan)
 
 
+def _inner_product(layer, bottoms, tops):
+    return not layer.transpose
+
+
 def _batch_norm(layer, bottoms, tops):
-    return True
+    """One that leaves scale and bias to the layer that follows."""
+    return not layer.scale_bias
 
 
 def _scale(layer, bottoms, tops):
@@ -104,6 +111,7 @@ def _relu(layer, bottoms, tops):
 
 #: The types of layers in a chain, in their order, and what each must fulfil.
 CHAIN: dict[str, Callable[[Layer, list[int], list[int]], bool]] = {
+    "InnerProduct": _inner_product,
     "Convolution": _convolution,
     "BatchNorm": _batch_norm,
     "Scale": _scale,
@@ -123,6 +131,8 @@ def _kind_of(wiring, chain, backward, hidden):
         if types[0] == "Convolution":
             # What is normalised is kept for the backward pass anyway, where the layers would have it.
             between = [top for top in between if top != wiring.top_ids[chain[0]][0] or _in_place(wiring, chain[1])]
+    elif types[0] == "InnerProduct":
+        kind, known = "dense", types == ["InnerProduct", "ReLU"]
     elif types == ["Eltwise", "ReLU"]:
         kind, known = "add", True
     else:

@@ -129,6 +129,8 @@ def test_inner_product(batch, outputs, inputs, dtype):
     assert_close(y, wanted + bias)
     inner_product(x, w, None, y)
     assert_close(y, wanted)
+    inner_product(x, w, bias, y, slope=0.25)
+    assert_close(y, np.where(wanted + bias < 0, 0.25 * (wanted + bias), wanted + bias))
 
 
 def test_inner_product_spreads_nan_along_its_row_only():

@@ -96,6 +96,14 @@ NETS = {
     "collected statistics": (
         conv("c", "data") + norm("n", "c", more="use_global_stats: true") + scale("s", "c") + relu("r", "c"), "c",
     ),
+    "inner product and relu": (
+        layer("InnerProduct", "i", "data", "i", f"inner_product_param {{ num_output: 9 {FILLER} }}")
+        + relu("r", "i", slope=0.1), "i",
+    ),
+    "transposed inner product and relu": (
+        layer("InnerProduct", "i", "data", "i", f"inner_product_param {{ num_output: 9 transpose: true {FILLER} }}")
+        + relu("r", "i"), "i",
+    ),
     "fully connected": (
         layer("InnerProduct", "i", "data", "i", f"inner_product_param {{ num_output: 6 {FILLER} }}")
         + norm("n", "i") + scale("s", "i") + relu("r", "i"), "i",
@@ -194,6 +202,8 @@ def test_testing(name, plan):
         ("residual", TRAIN, True, [("x", "rx", "AffineStep"), ("c", "r", "NormaliseStep")]),
         ("residual", TEST, True, [("x", "rx", "AffineStep"), ("c", "r", "AffineStep")]),
         ("sum with coefficients", TEST, True, [("x", "rx", "AffineStep"), ("c", "s", "AffineStep")]),
+        ("inner product and relu", TRAIN, False, [("i", "r", "DenseStep")]),
+        ("transposed inner product and relu", TRAIN, True, []),
         ("dense", TRAIN, False, []),
         ("dense", TRAIN, True, [("n", "r", "NormaliseStep")]),
         ("bn scale", TEST, True, [("n", "s", "AffineStep")]),
@@ -303,7 +313,9 @@ def test_shapes_may_change(name, shape, backward):
 
 @pytest.mark.parametrize("plan", [False, True])
 @pytest.mark.parametrize("phase", [TRAIN, TEST])
-@pytest.mark.parametrize("name", ["conv bn scale relu", "conv relu", "residual", "winograd", "depthwise"])
+@pytest.mark.parametrize(
+    "name", ["conv bn scale relu", "conv relu", "residual", "winograd", "depthwise", "inner product and relu"]
+)
 def test_nan_goes_through(name, phase, plan):
     body, last = NETS[name]
     fused, plain = (build(data() + body, phase, **how) for how in ({"plan": plan}, {"plain": True}))

@@ -1,4 +1,4 @@
-"""The inner-product layer's forward product: y = x w^T + bias.
+"""The inner-product layer's forward product: y = x w^T + bias, and the ReLU that may follow.
 
 The weights are by far the largest operand and each is needed once for every item of the batch, so they are
 read where they lie, as the broadcast operand; the batch is the vector operand. The tiles come out transposed
@@ -31,11 +31,13 @@ PANEL_BLOCK, TILE_BLOCK = 4, 4
 MOST_DOTS, DOT_OUTPUTS = 3, 4
 
 
-def inner_product(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
-    """Compute y = x w^T + bias.
+def inner_product(
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray, slope: float = 1
+) -> None:
+    """Compute y = f(x w^T + bias), f(v) = v where v > 0, else slope v.
 
     x: (batch, inputs), w: (outputs, inputs), bias: (outputs,) or None, y: (batch, outputs); C-contiguous, of
-    one type.
+    one type. slope: of a ReLU that follows; 1 for none.
     """
     batch, depth = x.shape
     outputs = w.shape[0]
@@ -44,11 +46,11 @@ def inner_product(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.n
         check(False, "x (m, k) w (n, k) = y (m, n)", shapes)
     if batch == 0 or outputs == 0:
         return
-    flags = 0 if bias is None else BIAS
+    flags, slope = 0 if bias is None else BIAS, x.dtype.type(slope)
     if batch <= MOST_DOTS:
         kernel_address = micro_kernel(x.dtype, batch, DOT_OUTPUTS, form="dots")
         last = micro_kernel(x.dtype, batch, outputs % DOT_OUTPUTS or DOT_OUTPUTS, form="dots")
-        _dots(x, w, w[0] if bias is None else bias, flags, y, _dot_rows(depth), kernel_address, last)
+        _dots(x, w, w[0] if bias is None else bias, flags, slope, y, _dot_rows(depth), kernel_address, last)
         return
     panels, row_offsets, tiling = _plan(outputs, batch, depth, x.dtype)
     _, tile_width, tiles = tiling
@@ -60,6 +62,7 @@ def inner_product(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.n
         w,
         packed if bias is None else bias,
         flags,
+        slope,
         y,
         panels,
         row_offsets,
@@ -87,7 +90,7 @@ def _plan(outputs, batch, depth, dtype):
 
 
 @parallel_kernel
-def _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results, turner):
+def _multiply(x, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results, turner):
     tiles = tiling[2]
     for tile in numba.prange(tiles):
         _pack_batch(turner, x, tile, tiling, packed)
@@ -100,11 +103,11 @@ def _multiply(x, w, bias, flags, y, panels, row_offsets, tiling, packed, results
                 w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed,
                 results[0], place,
             )  # fmt: skip
-            _turn_block(results[0], place, panels, panel_range, tiling, tile_range, y)
+            _turn_block(results[0], place, panels, panel_range, tiling, tile_range, slope, y)
 
 
 @parallel_kernel
-def _dots(x, w, bias, flags, y, w_rows, kernel_address, last_kernel):
+def _dots(x, w, bias, flags, slope, y, w_rows, kernel_address, last_kernel):
     """Multiply a few items with all weights, which are read once, in order."""
     outputs, depth = w.shape
     tiles = (outputs + DOT_OUTPUTS - 1) // DOT_OUTPUTS
@@ -115,6 +118,14 @@ def _dots(x, w, bias, flags, y, w_rows, kernel_address, last_kernel):
             (1, depth, simd.at(x, 0), depth, 0, simd.at(w, first * depth), simd.at(w_rows, 0), 0),
             (simd.at(y, first), outputs, simd.at(bias, first), x.dtype.type(1), DOT_OUTPUTS, flags),
         )
+        for n in range(y.shape[0]):
+            for m in range(first, min(first + DOT_OUTPUTS, outputs)):
+                y[n, m] = _rectified(y[n, m], slope)
+
+
+@kernel
+def _rectified(value, slope):
+    return slope * value if value < 0 else value
 
 
 @kernel
@@ -161,7 +172,7 @@ def _multiply_block(
 
 
 @kernel
-def _turn_block(results, place, panels, panel_range, tiling, tile_range, y):
+def _turn_block(results, place, panels, panel_range, tiling, tile_range, slope, y):
     """Copy results[panel][tile][row][batch item] to y[batch item][row]."""
     tile_width = tiling[1]
     for tile in range(*tile_range):
@@ -171,4 +182,4 @@ def _turn_block(results, place, panels, panel_range, tiling, tile_range, y):
                 start = panel_start(panels, panel)
                 c = _result_place(place, panels, panel - panel_range[0], tile - tile_range[0], tile_width)
                 for r in range(panel_height(panels, panel)):
-                    row[start + r] = results[c + r * tile_width + j]
+                    row[start + r] = _rectified(results[c + r * tile_width + j], slope)

@@ -6,11 +6,17 @@ from collections.abc import Iterator
 
 from caffetools.net.fused.add import AddStep
 from caffetools.net.fused.affine import AffineStep
+from caffetools.net.fused.dense import DenseStep
 from caffetools.net.fused.members import FusedStep, Member
 from caffetools.net.fused.normalise import NormaliseStep
 from caffetools.net.fusion import Step
 
-STEPS: dict[str, type[FusedStep]] = {"add": AddStep, "affine": AffineStep, "normalise": NormaliseStep}
+STEPS: dict[str, type[FusedStep]] = {
+    "add": AddStep,
+    "affine": AffineStep,
+    "dense": DenseStep,
+    "normalise": NormaliseStep,
+}
 
 
 class FusedSteps:
