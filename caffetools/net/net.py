@@ -18,12 +18,10 @@ from caffetools.blob import Blob
 from caffetools.engine.cpu.one_thread import SMALL, Team
 from caffetools.formats import prototxt
 from caffetools.glog import error, info
-from caffetools.layer import TRAIN, Context, Layer
-from caffetools.net import twins, weights
-from caffetools.net.fused import FusedSteps, Member
-from caffetools.net.fusion import find_steps
+from caffetools.layer import Context, Layer
+from caffetools.net import planning, twins, weights
+from caffetools.net.fused import FusedSteps
 from caffetools.net.gradients import Gradients
-from caffetools.net.lifetimes import Lifetimes
 from caffetools.net.memory_plan import MemoryPlan
 from caffetools.net.wiring import wire
 from caffetools.proto import caffe_pb2
@@ -127,27 +125,14 @@ class Net:
         if self.context.engine is not None:
             twins.equip(self)
         plan = plan and not self.debug_info and self.context.engine is None
-        self._fused = self._fuse(wiring, plan, keep)
+        # On a GPU no layers run as one.
+        on_host = self.context.engine is None
+        self._fused = planning.fuse(wiring, self.phase, plan, keep) if on_host else FusedSteps([], [])
         self.memory_plan: MemoryPlan | None = None
         if plan:
-            steps = self._fused.steps
-            together = [(step.first, step.last) for step in steps]
-            unwritten = [blob for step in steps for blob in step.unwritten()]
-            settings = keep, self.phase == TRAIN, together, unwritten
-            self.memory_plan = MemoryPlan(wiring, lambda: Lifetimes(wiring, *settings))
+            self.memory_plan = planning.plan_memory(wiring, self.phase, self._fused, keep)
             self.memory_plan.apply()
         info("Network initialization done.")
-
-    def _fuse(self, wiring, plan, keep):
-        """Return the steps in which layers run as one; on a GPU there are none."""
-        if self.context.engine is not None:
-            return FusedSteps([], [])
-        names = wiring.blob_names
-        shown = {*self.inputs, *self.outputs, *keep}
-        steps = find_steps(wiring, not plan or self.phase == TRAIN, lambda i: plan and names[i] not in shown)
-        needs = self.bottom_needs_backward, self.layer_needs_backward
-        members = zip(self.layers, self.bottoms, self.tops, *needs, strict=True)
-        return FusedSteps(steps, [Member(*member) for member in members])
 
     @property
     def runs_fused(self) -> bool:

@@ -19,6 +19,7 @@ from caffetools import graph, upgrade
 from caffetools.blob import INT_MAX, Blob
 from caffetools.glog import FatalError, check_ge, check_gt, fatal
 from caffetools.layer import TEST, TRAIN, Context, Layer
+from caffetools.net import planning
 from caffetools.net.wiring import Wiring, wire
 from caffetools.proto import caffe_pb2
 from caffetools.tools import net_inputs
@@ -70,7 +71,8 @@ class Summary:
     """A net in one phase.
 
     batch: items of the first input, 0 if there is none. learns: whether gradients are computed. read_ahead:
-    bytes of the batches that data layers make ready.
+    bytes of the batches that data layers make ready. shared: bytes of data, diffs and copies of data where they
+    share memory, as the tools let them; kept: bytes of these copies, which are part of the layers' scratch.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Summary:
     learns: bool
     rows: list[Row]
     read_ahead: int
+    shared: int
+    kept: int
 
     def total(self, field: str) -> int:
         """Return the sum of a field of all rows."""
@@ -91,8 +95,18 @@ class Summary:
 
     @property
     def memory(self) -> int:
-        """All bytes that the net takes while it is trained, or tested."""
+        """All bytes that the net takes while it is trained, or tested, where each blob has memory of its own."""
         return sum(map(self.total, ("data", "diffs", "scratch", "weights"))) + self.read_ahead + self.history
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of what layers hold for themselves and do not share."""
+        return self.total("scratch") - self.kept
+
+    @property
+    def planned_memory(self) -> int:
+        """All bytes that the net takes where blobs share memory, as in the tools."""
+        return self.shared + self.scratch + self.total("weights") + self.read_ahead + self.history
 
 
 def read(
@@ -126,31 +140,39 @@ def summarize(definition: Definition, batch: int = 0) -> Summary:
             layer.type = "Silence"  # to look at a net must not empty the file that it writes
             layer.ClearField("hdf5_output_param")
     wiring = wire(split, Context(param.state.phase, fill=False))
-    learns = param.state.phase == TRAIN and any(wiring.layer_needs_backward)
+    phase = param.state.phase
+    learns = phase == TRAIN and any(wiring.layer_needs_backward)
+    plan = planning.plan_memory(wiring, phase, planning.fuse(wiring, phase, plan=True))
     return Summary(
         name=param.name,
-        phase=param.state.phase,
+        phase=phase,
         batch=net_inputs.batch_size(param),
         learns=learns,
         rows=_Rows(wiring, {layer.name for layer in param.layer}, learns).rows,
         read_ahead=_read_ahead(wiring, definition.ahead),
+        shared=plan.bytes + plan.fixed_bytes,
+        kept=sum(blob.count * blob.dtype.itemsize for layer in wiring.layers for blob in layer.kept()),
     )
 
 
-def largest_batch(definition: Definition, memory: int) -> int | None:
+def largest_batch(definition: Definition, memory: int, planned: bool = False) -> int | None:
     """Return the largest batch with which a net fits into `memory` bytes; 0 if none does.
 
-    None where that makes no sense: without inputs, or where the net does not build with other batches.
+    None where that makes no sense: without inputs, or where the net does not build with other batches. planned:
+    whether blobs share memory.
     """
+    # Batches that fill cache lines: places are exact multiples then.
+    batches = 16, 32
     try:
-        one, two = summarize(definition, 1), summarize(definition, 2)
+        few, many = (summarize(definition, batch) for batch in batches)
     except FatalError:
         return None
-    item = two.memory - one.memory
-    if not one.batch or item <= 0:
+    first, second = ((net.planned_memory if planned else net.memory) for net in (few, many))
+    item = (second - first) // (batches[1] - batches[0])
+    if not few.batch or item <= 0:
         return None
-    by_memory = (memory - (one.memory - item)) // item
-    largest_blob = max(prod(shape) for row in two.rows for shape in row.tops) // 2
+    by_memory = (memory - (first - batches[0] * item)) // item
+    largest_blob = max(prod(shape) for row in few.rows for shape in row.tops) // batches[0]
     return max(0, min(by_memory, INT_MAX // largest_blob))
 
 

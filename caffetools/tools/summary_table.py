@@ -39,9 +39,11 @@ def describe(
     net = summary.read(model, phase, level, stage, inputs)
     text = table(summary.summarize(net, batch))
     free = free_memory()
-    largest = summary.largest_batch(net, free) if free is not None else None
-    if largest is not None:
-        text += f"\nLargest batch for {_bytes(free)} of free memory: {largest:,}"
+    if free is None:
+        return text
+    shared, own = (summary.largest_batch(net, free, planned) for planned in (True, False))
+    if shared is not None:
+        text += f"\nLargest batch for {_bytes(free)} of free memory: {shared:,} ({own:,} in Python)"
     return text
 
 
@@ -64,16 +66,20 @@ def _notes(net):
     statistics = net.total("statistics")
     if statistics:
         yield f"{statistics:,} statistics of BatchNorm besides the parameters"
-    parts = {
-        "data": net.total("data"),
-        "diffs": net.total("diffs"),
-        "scratch": net.total("scratch"),
+    rest = {
         "weights with their gradients" if net.learns else "weights": net.total("weights"),
         "momentum": net.history,
         "batches read ahead": net.read_ahead,
     }
-    terms = ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items() if size)
-    yield f"Memory: {_bytes(net.memory)} ({terms})"
+    blobs = "data and diffs" if net.learns else "data"
+    shared = {f"{blobs} that share memory": net.shared, "scratch": net.scratch}
+    own = {field: net.total(field) for field in ("data", "diffs", "scratch")}
+    yield f"Memory: {_bytes(net.planned_memory)} ({_terms(shared | rest)})"
+    yield f"Memory in Python, where all blobs can be seen: {_bytes(net.memory)} ({_terms(own | rest)})"
+
+
+def _terms(parts):
+    return ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items() if size)
 
 
 def _shape(shape):

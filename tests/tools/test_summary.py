@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from types import SimpleNamespace
 
@@ -14,7 +15,8 @@ from caffetools import filler
 from caffetools.blob import Blob
 from caffetools.formats.db import open_db
 from caffetools.glog import FatalError
-from caffetools.layer import TEST, TRAIN
+from caffetools.layer import TEST, TRAIN, Context
+from caffetools.net import Net
 from caffetools.proto import caffe_pb2
 from caffetools.tools import summary
 from caffetools.tools.net_inputs import parse_shapes
@@ -232,10 +234,24 @@ def test_batch_replaces_that_of_all_inputs():
 
 @pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
 @pytest.mark.parametrize("memory", [20_000_000, 1 << 30])
-def test_largest_batch_fits_and_one_more_does_not(phase, memory):
+@pytest.mark.parametrize(("planned", "figure"), [(False, "memory"), (True, "planned_memory")])
+def test_largest_batch_fits_and_one_more_does_not(phase, memory, planned, figure):
     net = summary.read(LENET, phase, inputs="data:64,1,28,28")
-    batch = summary.largest_batch(net, memory)
-    assert summary.summarize(net, batch).memory <= memory < summary.summarize(net, batch + 1).memory
+    batch = summary.largest_batch(net, memory, planned)
+    fits, too_large = (getattr(summary.summarize(net, size), figure) for size in (batch, batch + 1))
+    assert fits <= memory < too_large
+
+
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_shared_memory_is_that_of_a_planned_net(phase):
+    definition = summary.read(LENET, phase, inputs="data:16,1,28,28")
+    net = Net(definition.net, Context(), plan=True)
+    found = summary.summarize(definition)
+    assert found.shared == net.memory()["data and diffs"]
+    # Where the maxima of pooling lie, and the probabilities behind the loss.
+    assert found.kept == 16 * (20 * 12 * 12 + 50 * 4 * 4 + 10) * FLOAT
+    apart = found.total("data") + found.total("diffs") + found.kept
+    assert found.memory - found.planned_memory == apart - found.shared > 0.2 * apart
 
 
 def test_largest_batch_where_even_the_weights_do_not_fit():
@@ -390,7 +406,8 @@ def test_table():
     # No layer of LeNet has padding or groups.
     assert "pad" not in cells["layer"]
     assert "groups" not in cells["layer"]
-    assert lines[-1].startswith("Memory: ")
+    assert lines[-2].startswith("Memory: ")
+    assert lines[-1].startswith("Memory in Python, where all blobs can be seen: ")
 
 
 def test_table_of_a_net_without_a_name_and_with_scalars():
@@ -407,7 +424,7 @@ def test_command(tmp_path):
     assert done.stderr == ""
     assert "431,080" in done.stdout
     assert "2,293,000" in done.stdout
-    assert "Largest batch for " in done.stdout
+    assert re.search(r"Largest batch for .* of free memory: [\d,]+ \([\d,]+ in Python\)", done.stdout)
 
 
 def test_command_without_data():

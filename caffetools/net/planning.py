@@ -1,0 +1,33 @@
+"""How a net is run, decided from its wiring: which layers run as one, and where its arrays lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from caffetools.layer import TRAIN
+from caffetools.net.fused import FusedSteps, Member
+from caffetools.net.fusion import find_steps
+from caffetools.net.lifetimes import Lifetimes
+from caffetools.net.memory_plan import MemoryPlan
+from caffetools.net.wiring import Wiring
+
+
+def fuse(wiring: Wiring, phase: int, plan: bool, keep: Sequence[str] = ()) -> FusedSteps:
+    """Return the steps in which layers run as one.
+
+    plan: whether the net will have a plan, so that blobs may stay away that are neither inputs nor outputs nor named in
+    `keep`, and there is no backward pass in the TEST phase.
+    """
+    shown = {*wiring.input_ids, *wiring.output_ids}
+    shown |= {i for i, name in enumerate(wiring.blob_names) if name in keep}
+    steps = find_steps(wiring, not plan or phase == TRAIN, lambda blob: plan and blob not in shown)
+    blobs = [[[wiring.blobs[i] for i in ids] for ids in ends] for ends in (wiring.bottom_ids, wiring.top_ids)]
+    needs = wiring.bottom_needs_backward, wiring.layer_needs_backward
+    return FusedSteps(steps, [Member(*each) for each in zip(wiring.layers, *blobs, *needs, strict=True)])
+
+
+def plan_memory(wiring: Wiring, phase: int, fused: FusedSteps, keep: Sequence[str] = ()) -> MemoryPlan:
+    """Return a plan for a net that runs so, backward too if its phase is TRAIN. keep: names of blobs that stay."""
+    together = [(step.first, step.last) for step in fused.steps]
+    unwritten = [blob for step in fused.steps for blob in step.unwritten()]
+    return MemoryPlan(wiring, lambda: Lifetimes(wiring, keep, phase == TRAIN, together, unwritten))
