@@ -1,8 +1,8 @@
 """Update rules on the GPU: the kernels of `rules`, each one pass over all parameters.
 
-What they take besides: the gradients' scale as an array of one element, because clipping computes it on the device;
-the rate, and the factors for it and the decays by parameter; whether the decay is decoupled; and the numbers of
-`Rule.hyper`.
+What they take besides: the gradients' scale as an array of one element, because clipping computes it on the device,
+where NaN says that the step is to be skipped; the rate, and the factors for it and the decays by parameter; whether the
+decay is decoupled; and the numbers of `Rule.hyper`.
 A row of the table (start, end, parameter) is the work of one block of threads.
 """
 
@@ -52,6 +52,12 @@ def clip(sums, limit, passes, norm, scale):
 
 
 @cuda_device
+def rows_of(table, scale):
+    """Return how many rows of the table are worked on: none where the step is skipped."""
+    return table.size // 3 if scale[0] == scale[0] else 0
+
+
+@cuda_device
 def gradient(w, g, i, scale, decay, l1):
     """Return the scaled gradient with its weight decay: L2 adds decay * w, L1 adds decay * sign(w)."""
     zero, one = w.dtype.type(0), w.dtype.type(1)
@@ -72,7 +78,7 @@ def decayed(w, i, rate, decay, decoupled):
 
 @cuda_kernel
 def sgd(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, momentum):
-    for b in range(cuda.blockIdx.x, table.size // 3, cuda.gridDim.x):
+    for b in range(cuda.blockIdx.x, rows_of(table, scale), cuda.gridDim.x):
         a, decay = rate * rate_mults[table[3 * b + 2]], decays[table[3 * b + 2]]
         for i in range(table[3 * b] + cuda.threadIdx.x, table[3 * b + 1], cuda.blockDim.x):
             v = gradient(w, g, i, scale[0], decayed(w, i, a, decay, decoupled), l1)
@@ -85,7 +91,7 @@ def sgd(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, momentum
 @cuda_kernel
 def nesterov(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, momentum):
     one = w.dtype.type(1)
-    for b in range(cuda.blockIdx.x, table.size // 3, cuda.gridDim.x):
+    for b in range(cuda.blockIdx.x, rows_of(table, scale), cuda.gridDim.x):
         a, decay = rate * rate_mults[table[3 * b + 2]], decays[table[3 * b + 2]]
         for i in range(table[3 * b] + cuda.threadIdx.x, table[3 * b + 1], cuda.blockDim.x):
             v = gradient(w, g, i, scale[0], decayed(w, i, a, decay, decoupled), l1)
@@ -99,7 +105,7 @@ def nesterov(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, mom
 
 @cuda_kernel
 def adagrad(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, delta):
-    for b in range(cuda.blockIdx.x, table.size // 3, cuda.gridDim.x):
+    for b in range(cuda.blockIdx.x, rows_of(table, scale), cuda.gridDim.x):
         a, decay = rate * rate_mults[table[3 * b + 2]], decays[table[3 * b + 2]]
         for i in range(table[3 * b] + cuda.threadIdx.x, table[3 * b + 1], cuda.blockDim.x):
             v = gradient(w, g, i, scale[0], decayed(w, i, a, decay, decoupled), l1)
@@ -112,7 +118,7 @@ def adagrad(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, delt
 @cuda_kernel
 def rmsprop(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, delta, keep):
     one = w.dtype.type(1)
-    for b in range(cuda.blockIdx.x, table.size // 3, cuda.gridDim.x):
+    for b in range(cuda.blockIdx.x, rows_of(table, scale), cuda.gridDim.x):
         a, decay = rate * rate_mults[table[3 * b + 2]], decays[table[3 * b + 2]]
         for i in range(table[3 * b] + cuda.threadIdx.x, table[3 * b + 1], cuda.blockDim.x):
             v = gradient(w, g, i, scale[0], decayed(w, i, a, decay, decoupled), l1)
@@ -125,7 +131,7 @@ def rmsprop(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, delt
 @cuda_kernel
 def adadelta(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, delta, keep):
     one = w.dtype.type(1)
-    for b in range(cuda.blockIdx.x, table.size // 3, cuda.gridDim.x):
+    for b in range(cuda.blockIdx.x, rows_of(table, scale), cuda.gridDim.x):
         a, decay = rate * rate_mults[table[3 * b + 2]], decays[table[3 * b + 2]]
         for i in range(table[3 * b] + cuda.threadIdx.x, table[3 * b + 1], cuda.blockDim.x):
             v = gradient(w, g, i, scale[0], decayed(w, i, a, decay, decoupled), l1)
@@ -140,7 +146,7 @@ def adadelta(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, del
 @cuda_kernel
 def adam(w, g, h, table, scale, rate, rate_mults, decays, l1, decoupled, delta, b1, b2, correction):
     one = w.dtype.type(1)
-    for b in range(cuda.blockIdx.x, table.size // 3, cuda.gridDim.x):
+    for b in range(cuda.blockIdx.x, rows_of(table, scale), cuda.gridDim.x):
         a, decay = rate * rate_mults[table[3 * b + 2]], decays[table[3 * b + 2]]
         for i in range(table[3 * b] + cuda.threadIdx.x, table[3 * b + 1], cuda.blockDim.x):
             v = gradient(w, g, i, scale[0], decayed(w, i, a, decay, decoupled), l1)

@@ -175,6 +175,7 @@ def moment(solver) -> dict:
         "control": solver.control.get_state(),
         "train_net": _layer_states(solver.net),
         "test_nets": [_layer_states(net) for net in solver.test_nets],
+        "loss_scale": None if solver.loss_scale is None else solver.loss_scale.read(),
     }
 
 
@@ -193,6 +194,8 @@ def _restore_side_file(solver, state, model):
         losses = [float(loss) for loss in data["losses"]]
         stems = [str(stem) for stem in data.get("snapshots", [])]
         solver.control.set_state(data.get("control", {}))
+        if solver.loss_scale is not None and data.get("loss_scale"):
+            solver.loss_scale.write([float(number) for number in data["loss_scale"]])
         _restore_layers(solver, [data["train_net"], *data["test_nets"]])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         solver.control.set_state(before)

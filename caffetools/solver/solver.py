@@ -20,7 +20,17 @@ from caffetools.glog import check_ge, fatal, info
 from caffetools.layer import Context
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
-from caffetools.solver import determinism, finite, nets, report, scores, settings, signals, snapshot
+from caffetools.solver import (
+    determinism,
+    finite,
+    nets,
+    precision,
+    report,
+    scores,
+    settings,
+    signals,
+    snapshot,
+)
 from caffetools.solver.average import WeightAverage
 from caffetools.solver.control import RunControl
 from caffetools.solver.listener import Listener, Step
@@ -30,6 +40,7 @@ from caffetools.solver.rules import block_table, decay_weights, rule_of, squares
 
 if TYPE_CHECKING:
     from caffetools.engine.gpu.device import Engine
+    from caffetools.solver.loss_scale_cu import LossScale
 
 #: Losses that may be on their way from a GPU when the next pass starts.
 LAG = 2
@@ -74,6 +85,7 @@ class Solver:
             determinism.fix_seeds(self.param)
         seed = self.param.random_seed
         self.random = RandomSource(seed + rank) if seed >= 0 else random or RandomSource()
+        self._loss_scaling = precision.prepare(param, engine)
         context = Context(random=self.random, rank=rank, ranks=ranks, engine=engine)
         self.net: Net = nets.train_net(param, context, plan, edit_net)
         self.test_nets: list[Net] = nets.test_nets(param, context, plan, edit_net)
@@ -109,9 +121,8 @@ class Solver:
         from caffetools.solver.update_cu import DeviceUpdate
 
         tables = self._blocks, self._rate_mults, self._decays
-        self._device = DeviceUpdate(
-            net, self.rule.histories, *tables, self.param.clip_gradients, self.param.iter_size
-        )
+        limit, passes = self.param.clip_gradients, self.param.iter_size
+        self._device = DeviceUpdate(net, self.rule.histories, *tables, limit, passes, self._loss_scaling)
 
     @property
     def history(self) -> list[np.ndarray]:
@@ -122,6 +133,11 @@ class Solver:
             for row in history
             for blob, start in zip(self.net.params, self.net.param_offsets, strict=True)
         ]
+
+    @property
+    def loss_scale(self) -> LossScale | None:
+        """What scales the loss in half precision, None in float32."""
+        return None if self._device is None else self._device.loss_scale
 
     @property
     def smoothed_loss(self) -> float:
@@ -227,7 +243,7 @@ class Solver:
             loss += net.forward()
             self._unchecked.append((self.iter, loss))
             self._check_losses(0 if self._device is None else LAG)
-            net.backward()
+            (net if self._device is None else self._device).backward()
         self._note_loss(loss / param.iter_size)
         if display:
             display_line.show(self.iter, param.display, self.smoothed_loss)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 
 from caffetools.engine.gpu.lag import Lagged
@@ -11,6 +13,8 @@ from caffetools.engine.gpu.vector import fill
 from caffetools.glog import info
 from caffetools.net import Net
 from caffetools.solver import rules_cu
+from caffetools.solver.loss_scale_cu import LossScale
+from caffetools.solver.precision import LossScaling
 
 
 class DeviceUpdate:
@@ -18,8 +22,9 @@ class DeviceUpdate:
 
     net: on a GPU. histories: values a parameter has in the history. table: see `rules.block_table`. rate_mults, decays:
     by parameter. limit: of the gradients' norm, negative for none. passes: whose gradients are summed (`iter_size`).
+    scaling: of the loss, or None.
 
-    `gradient_norm` is the last norm that has reached the host.
+    `gradient_norm` is the last norm that has reached the host. `loss_scale`: what scales the loss, or None.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class DeviceUpdate:
         decays: np.ndarray,
         limit: float,
         passes: int,
+        scaling: LossScaling | None = None,
     ):
         self.net, self.limit, self.passes, self.histories = net, limit, passes, histories
         engine, dtype = net.context.engine, net.context.dtype
@@ -45,6 +51,12 @@ class DeviceUpdate:
         launch(fill, 1, dtype.type(1 / passes), self._scale)
         self._lagged = Lagged(engine, self._norm, self._look)
         self.gradient_norm = 0.0
+        self.loss_scale = None if scaling is None else LossScale(net, scaling)
+        self._measured = False
+
+    def backward(self) -> None:
+        """Run the net's backward pass."""
+        (self.net if self.loss_scale is None else self.loss_scale).backward()
 
     def history(self) -> np.ndarray:
         """Return the history on the host for reading and writing, (histories, size of the flat buffer)."""
@@ -55,8 +67,12 @@ class DeviceUpdate:
         """Compute the norm of the gradients and what clips it. now: wait until `gradient_norm` is that of this step."""
         gradients = self.net.flat_diff.read_device()
         launch_blocks(rules_cu.squares_of_blocks, self._rows, THREADS, gradients, self._table, self._squares)
-        numbers = np.float64(self.limit), np.float64(self.passes)
-        launch_blocks(rules_cu.clip, 1, THREADS, self._squares, *numbers, self._norm, self._scale)
+        if self.loss_scale is not None:
+            self.loss_scale.judge(self._squares, self.limit, self.passes, self._norm, self._scale)
+        else:
+            numbers = np.float64(self.limit), np.float64(self.passes)
+            launch_blocks(rules_cu.clip, 1, THREADS, self._squares, *numbers, self._norm, self._scale)
+        self._measured = True
         self._lagged.send()
         if now:
             self._lagged.flush()
@@ -65,6 +81,10 @@ class DeviceUpdate:
         """Take the step of a rule (see `rules_cu.KERNELS`); the diffs hold it afterwards."""
         net = self.net
         scalar = net.context.dtype.type
+        if self.loss_scale is not None and not self._measured:
+            # Without scaling that is needed for clipping only.
+            self.measure(now=False)
+        self._measured = False
         launch_blocks(
             rules_cu.KERNELS[kernel],
             self._rows,
@@ -84,7 +104,7 @@ class DeviceUpdate:
 
     def _look(self, values):
         norm = self.gradient_norm = float(values[0])
-        if 0 <= self.limit < norm:
+        if 0 <= self.limit < norm and (self.loss_scale is None or isfinite(norm)):
             scale = self.limit / norm
             limit = f"(L2 norm {norm:g} > {self.limit:g})"
             info(f"Gradient clipping: scaling down gradients {limit} by scale factor {scale:g}")

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 
-from caffetools.engine.gpu import precision
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
+from caffetools.engine.precisions import BFLOAT16, FLOAT16, FLOAT32
 
 #: Bytes of scratch that an algorithm may ask for.
 MOST_WORKSPACE = 512 << 20
@@ -30,11 +30,11 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """A dense tensor in row-major order; type: a member of `precision.PRECISIONS`."""
+    """A dense tensor in row-major order; type: one of `PRECISIONS`."""
 
     name: str
     shape: tuple[int, ...]
-    type: str = precision.FLOAT32
+    type: str = FLOAT32
 
     @property
     def strides(self) -> list[int]:
@@ -127,9 +127,9 @@ def _type(name):
 
     types = cudnn.data_type
     return {
-        precision.FLOAT32: types.FLOAT,
-        precision.FLOAT16: types.HALF,
-        precision.BFLOAT16: types.BFLOAT16,
+        FLOAT32: types.FLOAT,
+        FLOAT16: types.HALF,
+        BFLOAT16: types.BFLOAT16,
     }[name]
 
 
@@ -139,6 +139,6 @@ def _refused(inputs):
 
     note = cudnn.numerical_note
     notes = [note.NONDETERMINISTIC, note.DOWN_CONVERT_INPUTS, note.REDUCED_PRECISION_REDUCTION]
-    if inputs == precision.FLOAT32 and not current().tf32:
+    if inputs == FLOAT32 and not current().tf32:
         notes.append(note.TENSOR_CORE)
     return notes

@@ -16,6 +16,7 @@ from caffetools.engine.gpu.launch import cuda_kernel, launch
 from caffetools.engine.gpu.memory import address
 from caffetools.engine.gpu.own_conv import OwnConvPlan, add_bias
 from caffetools.engine.gpu.precision import wide_bfloat16
+from caffetools.engine.precisions import BFLOAT16, FLOAT16, FLOAT32
 from caffetools.glog import info
 
 #: Spatial axes that cuDNN knows.
@@ -99,7 +100,7 @@ class CudnnPlan:
         bias = (1, self._y[1], *(1,) * (len(self._y) - 2))
         inputs = ("x", self._x), ("w", self._w), ("bias", bias)
         try:
-            return _Pass("forward with bias", build, inputs, ("y", self._y), precision.FLOAT32)
+            return _Pass("forward with bias", build, inputs, ("y", self._y), FLOAT32)
         except Unsupported:
             return None
 
@@ -119,7 +120,7 @@ class CudnnPlan:
 
     def _pass(self, name, build, left, right, output):
         """Return what computes a pass, None where cuDNN cannot."""
-        results = dict.fromkeys((precision.FLOAT32, current().precision))  # the preferred type first
+        results = dict.fromkeys((FLOAT32, current().precision))  # the preferred type first
         for result in results:
             try:
                 return _Pass(name, build, (left, right), output, result)
@@ -140,11 +141,11 @@ class _Pass:
     def __init__(self, name: str, build: Callable, inputs, output, result: str):
         engine = current()
         self._half = precision.is_half(engine, np.float32)
-        kind = engine.precision if self._half else precision.FLOAT32
+        kind = engine.precision if self._half else FLOAT32
         tensors = [Tensor(name, shape, kind) for name, shape in inputs]
         self._graph = Graph(name, build, tensors, Tensor(*output, result))
         self._counts = [prod(shape) for _, shape in inputs]
-        self._wide = result == precision.FLOAT32
+        self._wide = result == FLOAT32
         self._type = np.dtype(np.float32) if self._wide else precision.HALF_TYPES[result]
         self._start = -(-self._graph.workspace // ALIGNMENT) * ALIGNMENT
         engine.workspace.reserve(self._start + prod(output[1]) * self._type.itemsize, np.uint8)
@@ -185,8 +186,8 @@ def add_bfloat16(values, start, y):
 
 _ADDING = {
     np.dtype(np.float32): add_from,
-    precision.HALF_TYPES[precision.FLOAT16]: add_from,
-    precision.HALF_TYPES[precision.BFLOAT16]: add_bfloat16,
+    precision.HALF_TYPES[FLOAT16]: add_from,
+    precision.HALF_TYPES[BFLOAT16]: add_bfloat16,
 }
 
 

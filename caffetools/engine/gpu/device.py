@@ -11,6 +11,7 @@ from numba import cuda
 from caffetools.engine.gpu.events import Counters, simulated
 from caffetools.engine.gpu.memory import DeviceStorage, FlatBuffer
 from caffetools.engine.gpu.workspace import Workspace
+from caffetools.engine.precisions import FLOAT32
 from caffetools.glog import fatal
 
 # Small grids are what small nets have; a warning for each would only fill the log.
@@ -36,7 +37,7 @@ class Engine:
         self.lagged: weakref.WeakSet = weakref.WeakSet()
         self.workspace = Workspace(self)
         self.operands = Workspace(self), Workspace(self)
-        self.precision = "FLOAT32"
+        self.precision = FLOAT32
         self.tf32 = False
         device = cuda.get_current_device() if not self.simulated else None
         self.processors = device.MULTIPROCESSOR_COUNT if device else 1

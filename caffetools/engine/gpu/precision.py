@@ -17,9 +17,8 @@ from numba import cuda
 
 from caffetools.engine.gpu.events import simulated
 from caffetools.engine.gpu.launch import cuda_device, cuda_kernel, launch
+from caffetools.engine.precisions import BFLOAT16, FLOAT16, FLOAT32
 
-FLOAT32, FLOAT16, BFLOAT16 = "FLOAT32", "FLOAT16", "BFLOAT16"
-PRECISIONS = FLOAT32, FLOAT16, BFLOAT16
 #: The type of an array with numbers of a half precision.
 HALF_TYPES = {FLOAT16: np.dtype(np.float16), BFLOAT16: np.dtype(np.uint16)}
 #: bfloat16 is the upper half of float32.
