@@ -37,6 +37,11 @@ class Step:
     last: int
 
 
+def role_of(layer: Layer) -> str:
+    """Return the type whose part a layer plays in a chain."""
+    return ALIASES.get(layer.type, layer.type)
+
+
 def find_steps(wiring: Wiring, backward: bool, hidden: Callable[[int], bool]) -> list[Step]:
     """Return the steps of a net, in their order.
 
@@ -74,10 +79,10 @@ def _chain_from(wiring, first):
 def _place(wiring, i):
     """Return where in a chain a layer has its place, or None."""
     layer = wiring.layers[i]
-    fits = CHAIN.get(layer.type)
-    if fits is None or not fits(layer, wiring.bottom_ids[i], wiring.top_ids[i]):
+    role = role_of(layer)
+    if role not in CHAIN or not CHAIN[role](layer, wiring.bottom_ids[i], wiring.top_ids[i]):
         return None
-    return list(CHAIN).index(layer.type)
+    return list(CHAIN).index(role)
 
 
 def _convolution(layer, bottoms, tops):
@@ -109,6 +114,8 @@ def _relu(layer, bottoms, tops):
     return layer.negative_slope >= 0
 
 
+#: Types of forks that are Convolutions but for their name.
+ALIASES = {"ConvolutionDepthwise": "Convolution", "DepthwiseConvolution": "Convolution"}
 #: The types of layers in a chain, in their order, and what each must fulfil.
 CHAIN: dict[str, Callable[[Layer, list[int], list[int]], bool]] = {
     "InnerProduct": _inner_product,
@@ -122,7 +129,7 @@ CHAIN: dict[str, Callable[[Layer, list[int], list[int]], bool]] = {
 
 def _kind_of(wiring, chain, backward, hidden):
     """Return the kind of step that a chain makes, or an empty string."""
-    types = [wiring.layers[i].type for i in chain]
+    types = [role_of(wiring.layers[i]) for i in chain]
     goes_backward = backward and any(wiring.layer_needs_backward[i] for i in chain)
     result = wiring.top_ids[chain[-1]][0]
     between = [wiring.top_ids[i][0] for i in chain[:-1]]

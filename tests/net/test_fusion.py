@@ -78,6 +78,10 @@ NETS = {
     "depthwise": (
         conv("c", "data", outputs=3, more="group: 3") + norm("n", "c") + scale("s", "c") + relu("r", "c"), "c",
     ),
+    "depthwise of a fork": (
+        conv("c", "data", outputs=3, more="group: 3").replace('"Convolution"', '"DepthwiseConvolution"')
+        + norm("n", "c") + scale("s", "c") + relu("r", "c"), "c",
+    ),
     "winograd": (conv("x", "data", outputs=64) + conv("c", "x", outputs=64) + norm("n", "c") + relu("r", "c"), "c"),
     "pointwise": (conv("c", "data", kernel=1) + norm("n", "c") + scale("s", "c"), "c"),
     "bn scale relu in place": (
@@ -202,6 +206,7 @@ def test_testing(name, plan):
         ("residual", TRAIN, True, [("x", "rx", "AffineStep"), ("c", "r", "NormaliseStep")]),
         ("residual", TEST, True, [("x", "rx", "AffineStep"), ("c", "r", "AffineStep")]),
         ("sum with coefficients", TEST, True, [("x", "rx", "AffineStep"), ("c", "s", "AffineStep")]),
+        ("depthwise of a fork", TRAIN, False, [("c", "r", "NormaliseStep")]),
         ("inner product and relu", TRAIN, False, [("i", "r", "DenseStep")]),
         ("transposed inner product and relu", TRAIN, True, []),
         ("dense", TRAIN, False, []),

@@ -9,6 +9,7 @@ import numpy as np
 
 from caffetools.blob import Blob
 from caffetools.layer import Layer
+from caffetools.net.fusion import role_of
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class FusedStep:
         self.ran = False
         self.bottom, self.top = members[0].bottoms[0], members[-1].tops[0]
         self.dtype = members[0].layer.dtype
-        by_type = {member.layer.type: member for member in members}
+        by_role = {role_of(member.layer): member for member in members}
         self.convolution, self.batch_norm, self.scale, self.eltwise, self.relu = (
-            by_type.get(name) for name in ("Convolution", "BatchNorm", "Scale", "Eltwise", "ReLU")
+            by_role.get(name) for name in ("Convolution", "BatchNorm", "Scale", "Eltwise", "ReLU")
         )
         self.slope = 1.0 if self.relu is None else self.relu.layer.negative_slope
         #: Which bottom of the sum the chain does not bring.
