@@ -1,19 +1,23 @@
-"""GFLOP/s of the CPU engine's products and convolutions, beside the machine's limit and PyTorch.
+"""GFLOP/s of the CPU engine's products and convolutions, beside the machine's limits, PyTorch and NumPy's BLAS.
 
     python scripts/bench/bench_engine.py [--repeats 5] [--only lenet] [--threads 2] [--no-torch]
 
-Both sides compute the same thing on the same random data with the same number of threads, in turns; the
-fastest of the repeats counts. With one thread processor time is measured, which other programs disturb less.
-PyTorch's columns stay empty where it is not installed. The limit is what a
-micro-kernel reaches on operands in the first-level cache, on as many threads.
+All compute the same thing on the same random data with the same number of threads, in turns; the fastest of the
+repeats counts. With one thread processor time is measured, which other programs disturb less. The limit is what a
+micro-kernel reaches on operands in the first-level cache, on as many threads, measured in turn with each case; for
+products of a few items with weights, which memory keeps waiting, GB/s of weights are shown beside what the machine can
+read. A ratio is another's time / our time. PyTorch's columns stay empty where it is not installed, NumPy's where a
+case is no plain matrix product.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -38,26 +42,49 @@ CONVOLUTIONS = (
     ("resnet 1x1 14", 8, 1024, 256, 1, 1, 0, 14, 1),
     ("resnet 1x1 s2", 8, 512, 1024, 1, 2, 0, 28, 1),
 )
+# 1 x 1 convolutions, which are matrix products: name, images, channels, outputs, size
+ONE_BY_ONE = (
+    ("googlenet 3a 1x1", 16, 192, 64, 28),
+    ("googlenet 4a red.", 16, 480, 96, 14),
+    ("googlenet 5b 1x1", 16, 832, 384, 7),
+    ("resnet 2a 64-256", 8, 64, 256, 56),
+    ("resnet 4b 256-1024", 8, 256, 1024, 14),
+    ("resnet 5b 2048-512", 8, 2048, 512, 7),
+    ("mobilenet 2_1", 16, 32, 64, 112),
+    ("mobilenet 5_1", 16, 512, 512, 14),
+    ("mobilenet 6", 16, 1024, 1024, 7),
+    ("squeezenet fire2 s", 16, 64, 16, 56),
+    ("squeezenet fire2 e", 16, 16, 64, 56),
+    ("squeezenet fire9 e", 16, 64, 256, 14),
+)
 # name, rows, columns, depth, trans_a, trans_b, beta
 PRODUCTS = (
     ("gemm 1024", 1024, 1024, 1024, False, False, 0),
     ("gemm 1024 NT", 1024, 1024, 1024, False, True, 0),
-    ("lenet ip1 dx", 64, 800, 500, False, False, 0),
-    ("lenet ip1 dw", 500, 800, 64, True, False, 1),
-    ("lenet ip2 dx", 64, 500, 10, False, False, 0),
-    ("lenet ip2 dw", 10, 500, 64, True, False, 1),
-    ("alexnet fc7 dx", 32, 4096, 4096, False, False, 0),
-    ("alexnet fc7 dw", 4096, 4096, 32, True, False, 1),
+    ("gemm 1024 TN", 1024, 1024, 1024, True, False, 0),
 )
 # name, batch, outputs, inputs
 INNER_PRODUCTS = (
     ("lenet ip1", 64, 500, 800),
     ("lenet ip2", 64, 10, 500),
+    ("googlenet fc", 16, 1000, 1024),
+    ("lstm x", 320, 1024, 256),
+    ("lstm predict", 320, 100, 256),
+    ("alexnet fc6", 32, 4096, 9216),
     ("alexnet fc7", 32, 4096, 4096),
-    ("alexnet fc7, one", 1, 4096, 4096),
+    ("alexnet fc8", 32, 1000, 4096),
+    ("vgg fc6", 4, 4096, 25088),
+    ("vgg fc7", 4, 4096, 4096),
+    ("vgg fc8", 4, 1000, 4096),
+    ("vgg fc6, one", 1, 4096, 25088),
+    ("vgg fc7, one", 1, 4096, 4096),
+    ("fc7, eight", 8, 4096, 4096),
+    ("googlenet fc, one", 1, 1000, 1024),
 )
+#: Batches that memory keeps waiting.
+THIN = 8
 clock = time.perf_counter
-ROW = "{:<18}{:<10}{:>10}{:>9}{:>7}{:>11}{:>9}{:>8}"
+ROW = "{:<20}{:<9}{:>9}{:>9}{:>7}{:>6}{:>7}{:>12}{:>7}{:>10}{:>7}"
 
 
 def fastest(functions: list[Callable[[], object]], repeats: int) -> list[float]:
@@ -82,7 +109,8 @@ def random(*shape: int) -> np.ndarray:
 
 
 def convolution_cases(torch):
-    """Yield (name, what, operations, ours, theirs) for the three products of each convolution."""
+    """Yield (name, what, operations, bytes that must be read, ours, PyTorch's, NumPy's) for the three products of each
+    convolution; what is not there is None."""
     from caffetools.engine.cpu.conv import ConvPlan
 
     for name, n, c, m, k, stride, pad, size, group in CONVOLUTIONS:
@@ -90,7 +118,7 @@ def convolution_cases(torch):
         plan = ConvPlan(x.shape, w.shape, stride, pad, 1, group)
         y, dy, dx, dw, db = np.empty(plan.y_shape, np.float32), random(*plan.y_shape), x * 0, w * 0, bias * 0
         operations = 2 * y.size * w[0].size
-        theirs = dict.fromkeys(("forward", "weights", "data"))
+        forward = weights = data = None
         if torch:
             tx, tw, tb, tdy = (torch.from_numpy(v) for v in (x, w, bias, dy))
 
@@ -99,58 +127,70 @@ def convolution_cases(torch):
                     tdy, tx, tw, [tw.shape[0]], [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], group, mask
                 )
 
-            theirs = {
-                "forward": lambda a=(tx, tw, tb, stride, pad, 1, group): torch.conv2d(*a),
-                "weights": lambda backward=backward: backward([False, True, True]),
-                "data": lambda backward=backward: backward([True, False, False]),
-            }
-        yield name, "forward", operations, lambda p=plan, a=(x, w, bias, y): p.forward(*a), theirs["forward"]
-        yield (
-            name,
-            "weights",
-            operations,
-            lambda p=plan, a=(x, dy, dw, db): p.backward_weights(*a),
-            theirs["weights"],
-        )
+            forward = partial(torch.conv2d, tx, tw, tb, stride, pad, 1, group)
+            weights, data = partial(backward, [False, True, True]), partial(backward, [True, False, False])
+        yield name, "forward", operations, 0, partial(plan.forward, x, w, bias, y), forward, None
+        yield name, "weights", operations, 0, partial(plan.backward_weights, x, dy, dw, db), weights, None
         if c > 3:
-            yield name, "data", operations, lambda p=plan, a=(dy, w, dx): p.backward_data(*a), theirs["data"]
+            yield name, "data", operations, 0, partial(plan.backward_data, dy, w, dx), data, None
+
+
+def one_by_one_cases(torch):
+    """Yield the same for the forward products of 1 x 1 convolutions, without bias."""
+    from caffetools.engine.cpu.conv import ConvPlan
+
+    for name, n, c, m, size in ONE_BY_ONE:
+        x, w = random(n, c, size, size), random(m, c, 1, 1)
+        plan = ConvPlan(x.shape, w.shape)
+        y = np.empty(plan.y_shape, np.float32)
+        numpys = partial(np.matmul, w.reshape(m, c), x.reshape(n, c, -1), out=y.reshape(n, m, -1))
+        theirs = partial(torch.conv2d, *(torch.from_numpy(v) for v in (x, w))) if torch else None
+        yield name, "forward", 2 * y.size * c, 0, partial(plan.forward, x, w, None, y), theirs, numpys
 
 
 def product_cases(torch):
     """Yield the same for matrix products."""
+    for name, m, n, k, trans_a, trans_b, beta in PRODUCTS:
+        a, b = random(*((k, m) if trans_a else (m, k))), random(*((n, k) if trans_b else (k, n)))
+        yield name, "gemm", 2 * m * n * k, 0, *products(torch, trans_a, trans_b, a, b, beta)
+
+
+def products(torch, trans_a, trans_b, a, b, beta):
+    """Return ours, PyTorch's and NumPy's way to compute op(A) op(B) + beta C."""
     from caffetools.engine.cpu.gemm import gemm
+
+    first, second = a.T if trans_a else a, b.T if trans_b else b
+    c, numpys = np.zeros((len(first), second.shape[1]), np.float32), np.empty((len(first), second.shape[1]), np.float32)
+    total = np.zeros_like(c)
+
+    def blas():
+        np.matmul(first, second, out=numpys)
+        if beta:  # NumPy has no sum of products
+            np.add(total, numpys, out=total)
+
+    theirs = None
+    if torch:
+        tc, ta, tb = (torch.from_numpy(v) for v in (c.copy(), a, b))
+        theirs = partial(torch.addmm, tc, ta.T if trans_a else ta, tb.T if trans_b else tb, beta=beta, out=tc)
+    return partial(gemm, trans_a, trans_b, 1, a, b, beta, c), theirs, blas
+
+
+def inner_product_cases(torch):
+    """Yield the same for the three products of inner-product layers, without bias."""
     from caffetools.engine.cpu.inner_product import inner_product
 
-    for name, m, n, k, trans_a, trans_b, beta in PRODUCTS:
-        a, b, c = (
-            random(*((k, m) if trans_a else (m, k))),
-            random(*((n, k) if trans_b else (k, n))),
-            random(m, n) * 0,
-        )
-        theirs = None
-        if torch:
-            ta, tb, tc = (torch.from_numpy(v) for v in (a, b, c.copy()))
-            ta, tb = ta.T if trans_a else ta, tb.T if trans_b else tb
-            theirs = lambda t=(tc, ta, tb), beta=beta: torch.addmm(*t, beta=beta, out=t[0])  # noqa: E731
-        yield name, "gemm", 2 * m * n * k, lambda t=(trans_a, trans_b, 1, a, b, beta, c): gemm(*t), theirs
     for name, batch, outputs, inputs in INNER_PRODUCTS:
-        x, w, bias, y = (
-            random(batch, inputs),
-            random(outputs, inputs),
-            random(outputs),
-            random(batch, outputs),
-        )
-        theirs = None
-        if torch:
-            tx, tw, tb = (torch.from_numpy(v) for v in (x, w, bias))
-            theirs = lambda t=(tx, tw, tb): torch.nn.functional.linear(*t)  # noqa: E731
+        x, w, y, dy = random(batch, inputs), random(outputs, inputs), random(batch, outputs), random(batch, outputs)
+        operations, size = 2 * batch * outputs * inputs, w.nbytes if batch <= THIN else 0
+        theirs = partial(torch.nn.functional.linear, *(torch.from_numpy(v) for v in (x, w))) if torch else None
         yield (
-            name,
-            "forward",
-            2 * batch * outputs * inputs,
-            lambda t=(x, w, bias, y): inner_product(*t),
-            theirs,
-        )
+            name, "forward", operations, size, partial(inner_product, x, w, None, y), theirs,
+            partial(np.matmul, x, w.T, out=np.empty_like(y)),
+        )  # fmt: skip
+        if batch > 1:
+            yield name, "dx", operations, size, *products(torch, False, False, dy, w, 0)
+            # The gradient is read and written.
+            yield name, "dw", operations, 2 * size, *products(torch, True, False, dy, x, 1)
 
 
 def main() -> None:
@@ -162,7 +202,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--no-torch", action="store_true")
     options = parser.parse_args()
-    os.environ["NUMBA_NUM_THREADS"] = str(options.threads)
+    use_threads(options.threads)
     if options.threads == 1:
         global clock
         clock = time.process_time
@@ -175,25 +215,34 @@ def main() -> None:
             torch.set_grad_enabled(False)
         except ImportError:
             print("PyTorch is not installed: its columns stay empty")
-    from caffetools.engine.cpu.limit import multiply_add_limit
+    from caffetools.engine.cpu.limit import multiply_add_limit, read_limit
 
-    limit = multiply_add_limit(options.repeats, clock=clock)
-    print(f"{options.threads} thread(s), multiply-add limit {limit:.0f} GFLOP/s")
-    print(ROW.format("", "", "ours ms", "GFLOP/s", "limit", "PyTorch ms", "GFLOP/s", "ratio"))
-    for cases in (convolution_cases, product_cases):
-        for name, what, operations, ours, theirs in cases(torch):
+    memory = read_limit(options.repeats, clock=clock)
+    print(f"{options.threads} thread(s); memory is read at {memory:.0f} GB/s")
+    titles = "ours ms", "GFLOP/s", "limit", "GB/s", "limit", "PyTorch ms", "ratio", "NumPy ms", "ratio"
+    print(ROW.format("", "", *titles))
+    for cases in (product_cases, inner_product_cases, one_by_one_cases, convolution_cases):
+        for name, what, operations, size, ours, torchs, numpys in cases(torch):
             if options.only not in name:
                 continue
-            first, *second = fastest([ours, theirs] if theirs else [ours], options.repeats)
-            columns = [
-                f"{first * 1e3:.3f}",
-                f"{operations / first / 1e9:.0f}",
-                f"{operations / first / limit / 1e7:.0f}%",
-            ]
-            if second:
-                rate = f"{operations / second[0] / 1e9:.0f}"
-                columns += [f"{second[0] * 1e3:.3f}", rate, f"{second[0] / first:.2f}"]
-            print(ROW.format(name, what, *columns, *[""] * (6 - len(columns))), flush=True)
+            others = [other for other in (torchs, numpys) if other]
+            limit = multiply_add_limit(2, clock=clock)
+            best, *times = fastest([ours, *others], options.repeats)
+            limit = max(limit, multiply_add_limit(2, clock=clock))
+            rate = operations / best / 1e9
+            columns = [f"{best * 1e3:.3f}", f"{rate:.0f}", f"{rate / limit:.0%}"]
+            columns += [f"{size / best / 1e9:.0f}", f"{size / best / 1e9 / memory:.0%}"] if size else ["", ""]
+            for other in (torchs, numpys):
+                taken = times.pop(0) if other else 0
+                columns += [f"{taken * 1e3:.3f}", f"{taken / best:.2f}"] if other else ["", ""]
+            print(ROW.format(name, what, *columns), flush=True)
+
+
+def use_threads(count: int) -> None:
+    """Start again with the number of threads that all libraries look at when they are loaded."""
+    wanted = dict.fromkeys(("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(count))
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ def assert_close(actual, wanted):
         (33, 17, 1),
         (100, 129, 513),
         (500, 80, 65),
+        (4, 300, 100),
+        (13, 70, 2000),
+        (70, 600, 1024),
+        (1024, 300, 40),
     ],
 )
 def test_product_of_every_shape_and_transposition(m, n, k, trans_a, trans_b, dtype):
@@ -115,6 +119,11 @@ def test_shapes_that_do_not_fit_are_refused():
         (3, 9, 16),
         (2, 50, 77),
         (1, 4, 40),
+        (4, 130, 5000),
+        (7, 101, 1300),
+        (8, 200, 2100),
+        (9, 64, 30),
+        (260, 300, 20),
     ],
 )
 def test_inner_product(batch, outputs, inputs, dtype):
@@ -133,6 +142,13 @@ def test_inner_product(batch, outputs, inputs, dtype):
     assert_close(y, np.where(wanted + bias < 0, 0.25 * (wanted + bias), wanted + bias))
 
 
+@pytest.mark.parametrize("batch", [2, 20])
+def test_inner_product_of_nothing_is_the_bias(batch):
+    bias, y = random(1, 3, np.float32), np.full((batch, 3), np.nan, np.float32)
+    inner_product(np.empty((batch, 0), np.float32), np.empty((3, 0), np.float32), bias, y)
+    np.testing.assert_array_equal(y, np.tile(bias, (batch, 1)))
+
+
 def test_inner_product_spreads_nan_along_its_row_only():
     x, w, y = np.ones((3, 40), np.float32), np.ones((5, 40), np.float32), np.empty((3, 5), np.float32)
     x[1, 7] = np.nan
@@ -140,17 +156,32 @@ def test_inner_product_spreads_nan_along_its_row_only():
     np.testing.assert_array_equal(np.isnan(y), [[False] * 5, [True] * 5, [False] * 5])
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
+@pytest.mark.parametrize(
+    ("m", "n", "k", "trans_a", "trans_b"),
+    [
+        (130, 200, 700, False, True),
+        (130, 2000, 50, False, False),  # no copy of B
+        (400, 1024, 1500, False, False),  # a copy of A
+        (700, 1024, 90, True, False),
+        (5, 1100, 400, False, False),
+        (5, 300, 900, False, True),
+        (300, 260, 100, False, True),
+    ],
+)
+def test_results_do_not_depend_on_the_number_of_threads(m, n, k, trans_a, trans_b):
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("one thread only")
-    a, b, _ = operands(130, 200, 700, False, True, np.float32)
+    a, b, start = operands(m, n, k, trans_a, trans_b, np.float32)
     results = []
     for threads in (1, 2):
         numba.set_num_threads(threads)
-        c, y = np.empty((130, 200), np.float32), np.empty((130, 200), np.float32)
-        gemm(False, True, 1, a, b, 0, c)
-        inner_product(a, b, None, y)
-        results.append((c, y))
+        c, y = start.copy(), np.empty((m, n), np.float32)
+        gemm(trans_a, trans_b, 1, a, b, 1, c)
+        if trans_b:
+            inner_product(a, b, None, y)
+            results.append((c, y))
+        else:
+            results.append((c,))
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)

@@ -16,7 +16,8 @@ def width(request, monkeypatch):
 
     def forget():
         addresses = tiles.micro_kernel, turn.turner, turn.mover
-        for cached in (simd.width_name, gemm._plan, inner_product._plan, *addresses):
+        plans = gemm._plan, gemm._thin_plan, inner_product._plan, inner_product._dot_plan
+        for cached in (simd.width_name, *plans, *addresses):
             cached.cache_clear()
 
     monkeypatch.setenv("CAFFETOOLS_SIMD", request.param)

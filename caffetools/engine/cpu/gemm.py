@@ -1,9 +1,12 @@
 """Matrix products: C = alpha op(A) op(B) + beta C on C-contiguous matrices.
 
-The common axis is walked in blocks whose strip of B fits the first-level cache. B is packed by the job that
-uses it, in a buffer of its thread; A is packed once for all, unless it is stored transposed and can be read
-as it is. How the work is cut depends on the shapes alone, so the result is the same bit for bit whatever the
-number of threads.
+C is computed block by block. The part of B that a block needs is packed, by the job that uses it, into strips as wide
+as a tile, which stay in the second-level cache while panels of rows of A go by; A is read where it lies, unless its
+rows lie so far apart that they would push each other out of the cache. A product with few rows uses each number of B
+too few times for any copy: there B is read as it lies, row after row.
+
+How the common axis is cut depends on the shapes alone, so the result is the same bit for bit whatever the number of
+threads; how C is cut depends on it.
 """
 
 from __future__ import annotations
@@ -16,21 +19,30 @@ import numpy as np
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
-from caffetools.engine.cpu.tiles import ADD, multiply_tile
-from caffetools.engine.cpu.turn import move, mover, turn, turner
+from caffetools.engine.cpu.prefetch import prefetch
+from caffetools.engine.cpu.tiles import ADD, micro_kernel, multiply_tile
+from caffetools.engine.cpu.turn import move, move_block, mover, turn, turner
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
 from caffetools.glog import check
 
-#: Steps of the common axis in one block: a strip of B is 256 x 32 floats, 32 KiB.
-K_BLOCK = 256
-#: Panels of A that one job multiplies with its part of B, and most tiles of that part.
-PANEL_BLOCK, TILE_BLOCK = 32, 8
-#: Rows of B that are packed at a time.
+#: Bytes of B that a job packs, which the second-level cache holds, and most steps of the common axis in one block: for
+#: few rows of C less, so that longer pieces of B's rows are packed.
+BLOCK_BYTES, K_BLOCK, SHORT_K_BLOCK = 256 << 10, 1024, 256
+#: Rows of B, or of A if it is transposed, that are packed at a time.
 PACK_ROWS = 8
 #: Products with fewer multiplications than this stay on the calling thread: waking others costs more.
 SERIAL_BELOW = 500_000
-#: How many jobs a product is cut into where its size allows; enough to keep many threads evenly busy.
-JOBS = 32
+#: Jobs for each thread where the size allows.
+JOBS = 4
+#: Rows of C that are worth a block of B of their own.
+BLOCK_ROWS = 256
+#: Rows that lie this far apart, or a multiple of it, fall on the same lines of a cache. Packing such rows of A pays for
+#: so many columns; rows of B that lie otherwise need no packing for up to so many rows of C, the others for two panels.
+ALIAS_BYTES, PACK_COLUMNS, DIRECT_ROWS = 4096, 512, 128
+#: Steps of a product with few rows, that many rows of B are read side by side.
+THIN_STEPS = 16
+#: Tiles that are fetched ahead there: processors follow fewer rows at a time by themselves.
+THIN_AHEAD = 2
 
 
 def gemm(
@@ -52,60 +64,74 @@ def gemm(
         c *= beta
         return
     scalar = c.dtype.type
-    panels, tiling = _plan(rows, columns, c.dtype)
-    run = _multiply_serial if rows * columns * depth < SERIAL_BELOW else _multiply_parallel
-    packed = a.reshape(-1) if trans_a else scratch("gemm a", rows * depth, c.dtype)
-    strips = thread_scratch("gemm b", tiling[2] * K_BLOCK * tiling[1], c.dtype)
-    copiers = turner(c.dtype), mover(c.dtype)
-    run(
-        trans_a, trans_b, scalar(alpha), a, packed, b, strips, scalar(beta), c, depth, panels, tiling, copiers
-    )
+    alpha, beta = scalar(alpha), scalar(beta)
+    serial = rows * columns * depth < SERIAL_BELOW
+    threads = 1 if serial else numba.get_num_threads()
+    if not trans_a and not trans_b and rows <= simd.max_rows():
+        run = _thin_serial if serial else _thin_parallel
+        thin, row_offsets = _thin_plan(rows, columns, depth, threads, c.dtype)
+        run(alpha, a, b, beta, c, thin, row_offsets, thread_scratch("gemm b", THIN_STEPS * thin[1], c.dtype))
+        return
+    panels, row_offsets, tiling, layout = _plan(rows, columns, depth, trans_a, trans_b, threads, c.dtype)
+    packed = scratch("gemm a", rows * depth, c.dtype) if layout[2] else a.reshape(-1)
+    strips = thread_scratch("gemm b", tiling[2] * tiling[3] * tiling[1], c.dtype)
+    run = _multiply_serial if serial else _multiply_parallel
+    run(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, (turner(c.dtype), mover(c.dtype)))
 
 
 @lru_cache(maxsize=1024)
-def _plan(rows, columns, dtype):
-    """Return how a product is cut: the panels of A and (lanes, columns of a tile of C, tiles of one job)."""
+def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
+    """Return how a product is cut.
+
+    That is the panels of A, the offsets of the rows of a panel, (lanes, columns of a tile of C, steps of a block, tiles
+    and panels of a job), and (trans_a, trans_b, whether A is packed, whether B is read as it lies).
+    """
     lanes = simd.lanes_of(dtype)
     vectors = 2 if columns > lanes else 1
+    width = vectors * lanes
     panels = Panels.cut(rows)
-    tiles = -(-columns // (vectors * lanes))
-    blocks = -(-panels.count // PANEL_BLOCK)
-    return panels.with_kernels(dtype, vectors), (
-        lanes,
-        vectors * lanes,
-        max(1, min(TILE_BLOCK, tiles * blocks // JOBS)),
-    )
+    aliased = columns * dtype.itemsize % ALIAS_BYTES == 0
+    direct = not trans_b and rows <= (2 * panels.tall if aliased else DIRECT_ROWS)
+    long = rows >= BLOCK_ROWS or direct and not aliased
+    tiles, steps = -(-columns // width), min(depth, K_BLOCK if long else SHORT_K_BLOCK)
+    jobs = 1 if threads == 1 else JOBS * threads
+    most = max(1, BLOCK_BYTES // (steps * width * dtype.itemsize))
+    tile_block = min(most, tiles)
+    if rows < jobs * BLOCK_ROWS:
+        tile_block = min(most, max(1, tiles // jobs))
+    jobs_per_block = -(-jobs // -(-tiles // tile_block))
+    panel_block = -(-panels.count // min(panels.count, jobs_per_block))
+    apart = (rows if trans_a else depth) * dtype.itemsize
+    packs = apart % ALIAS_BYTES == 0 and columns >= PACK_COLUMNS
+    form = "columns" if trans_a or packs else "rows"
+    tiling = lanes, width, steps, tile_block, panel_block
+    layout = trans_a, trans_b, packs, direct
+    return panels.with_kernels(dtype, vectors, form=form), np.arange(panels.tall) * depth, tiling, layout
 
 
 @parallel_kernel
-def _multiply_parallel(
-    trans_a, trans_b, alpha, a, packed, b, strips, beta, c, depth, panels, tiling, copiers
-):
-    if not trans_a:
-        for panel in numba.prange(panels[0]):
-            _pack_a(copiers, a, panels, panel, tiling[0], depth, packed)
+def _multiply_parallel(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, copiers):
+    if layout[2]:
+        for part in numba.prange(_pack_count(layout[0], a, panels)):
+            _pack_a(copiers, layout[0], a, panels, part, tiling[0], packed)
     for job in numba.prange(_job_count(c.shape[1], panels, tiling)):
         strip = numba.get_thread_id() * strips[1]
-        _multiply_job(
-            job, trans_a, trans_b, alpha, packed, b, strips, strip, beta, c, depth, panels, tiling, copiers
-        )
+        _multiply_job(job, layout, alpha, packed, b, strips[0], strip, beta, c, panels, row_offsets, tiling, copiers)
 
 
 @kernel
-def _multiply_serial(trans_a, trans_b, alpha, a, packed, b, strips, beta, c, depth, panels, tiling, copiers):
-    if not trans_a:
-        for panel in range(panels[0]):
-            _pack_a(copiers, a, panels, panel, tiling[0], depth, packed)
+def _multiply_serial(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, copiers):
+    if layout[2]:
+        for part in range(_pack_count(layout[0], a, panels)):
+            _pack_a(copiers, layout[0], a, panels, part, tiling[0], packed)
     for job in range(_job_count(c.shape[1], panels, tiling)):
-        _multiply_job(
-            job, trans_a, trans_b, alpha, packed, b, strips, 0, beta, c, depth, panels, tiling, copiers
-        )
+        _multiply_job(job, layout, alpha, packed, b, strips[0], 0, beta, c, panels, row_offsets, tiling, copiers)
 
 
 @kernel
 def _job_count(columns, panels, tiling):
-    _, tile_width, tile_block = tiling
-    return _parts(_parts(columns, tile_width), tile_block) * _parts(panels[0], PANEL_BLOCK)
+    _, tile_width, _, tile_block, panel_block = tiling
+    return _parts(_parts(columns, tile_width), tile_block) * _parts(panels[0], panel_block)
 
 
 @kernel
@@ -115,51 +141,79 @@ def _parts(total, size):
 
 
 @kernel
-def _multiply_job(
-    job, trans_a, trans_b, alpha, packed, b, strips, strip, beta, c, depth, panels, tiling, copiers
-):
-    """Compute one block of C: `PANEL_BLOCK` panels of A times `tile_block` tiles of B."""
+def _multiply_job(job, layout, alpha, a, b, strips, strip, beta, c, panels, row_offsets, tiling, copiers):
+    """Compute one block of C: `panel_block` panels of A times `tile_block` tiles of B."""
+    trans_a, trans_b, packs, direct = layout
     rows, columns = c.shape
-    lanes, tile_width, tile_block = tiling
-    blocks = _parts(panels[0], PANEL_BLOCK)
-    first_tile, first_panel = job // blocks * tile_block, job % blocks * PANEL_BLOCK
+    depth = b.shape[1] if trans_b else b.shape[0]
+    lanes, tile_width, most_steps, tile_block, panel_block = tiling
+    blocks = _parts(panels[0], panel_block)
+    first_tile, first_panel = job // blocks * tile_block, job % blocks * panel_block
     last_tile = min(first_tile + tile_block, _parts(columns, tile_width))
-    last_panel = min(first_panel + PANEL_BLOCK, panels[0])
-    one, zero = c.dtype.type(1), c.dtype.type(0)
-    if beta != zero and beta != one:
-        for m in range(panel_start(panels, first_panel), panel_start(panels, last_panel)):
-            for n in range(first_tile * tile_width, min(last_tile * tile_width, columns)):
-                c[m, n] *= beta
-    for first_k in range(0, depth, K_BLOCK):
-        steps = min(K_BLOCK, depth - first_k)
+    last_panel = min(first_panel + panel_block, panels[0])
+    area = panel_start(panels, first_panel), panel_start(panels, last_panel), first_tile * tile_width
+    _scale(c, area[0], area[1], area[2], min(last_tile * tile_width, columns), beta)
+    zero = c.dtype.type(0)
+    for first_k in range(0, depth, most_steps):
+        steps = min(most_steps, depth - first_k)
         flags = ADD if first_k > 0 or beta != zero else 0
-        _pack_b(
-            copiers, trans_b, b, first_k, steps, first_tile, last_tile, lanes, tile_width, strips[0], strip
-        )
-        for tile in range(first_tile, last_tile):
-            column = tile * tile_width
-            width = min(tile_width, columns - column)
-            packed_b = simd.at(strips[0], strip + (tile - first_tile) * steps * tile_width)
-            for panel in range(first_panel, last_panel):
-                start, a_step = panel_start(panels, panel), panel_height(panels, panel)
-                place = start * depth + first_k * a_step
-                if trans_a:
-                    place, a_step = first_k * rows + start, rows
-                multiply_tile(
-                    panel_kernel(panels, panel),
-                    (steps, simd.at(packed, place), a_step, packed_b, tile_width),
-                    (simd.at(c, start * columns + column), columns, simd.at(c, 0), alpha, width, flags),
-                )
+        # Vectors would reach beyond the matrix in a tile that is not full.
+        first_packed = max(first_tile, min(last_tile, columns // tile_width)) if direct else first_tile
+        _pack_b(copiers, trans_b, b, first_k, steps, first_packed, last_tile, lanes, tile_width, strips, strip)
+        for panel in range(first_panel, last_panel):
+            start, height = panel_start(panels, panel), panel_height(panels, panel)
+            for tile in range(first_tile, last_tile):
+                column = tile * tile_width
+                width = min(tile_width, columns - column)
+                place_b, step_b = simd.at(b, first_k * columns + column), columns
+                if tile >= first_packed:
+                    place_b, step_b = simd.at(strips, strip + (tile - first_packed) * steps * tile_width), tile_width
+                target = simd.at(c, start * columns + column), columns, simd.at(c, 0), alpha, width, flags
+                if trans_a or packs:
+                    place, step = first_k * rows + start, rows
+                    if packs:
+                        place, step = start * depth + first_k * height, height
+                    operands = steps, simd.at(a, place), step, place_b, step_b
+                    multiply_tile(panel_kernel(panels, panel), operands, target)
+                else:
+                    offsets = simd.at(row_offsets, 0)  # the first of them is 0
+                    lying = 1, steps, simd.at(a, start * depth + first_k), offsets, offsets, place_b, step_b
+                    multiply_tile(panel_kernel(panels, panel), lying, target)
 
 
 @kernel
-def _pack_a(copiers, a, panels, panel, lanes, depth, packed):
-    """Copy a panel of A (m, k) to [k][row of the panel]."""
-    start, height = panel_start(panels, panel) * depth, panel_height(panels, panel)
+def _scale(c, first_row, last_row, first_column, last_column, beta):
+    """Multiply a part of C by beta, unless beta is 0 or 1."""
+    if beta != c.dtype.type(0) and beta != c.dtype.type(1):
+        for m in range(first_row, last_row):
+            for n in range(first_column, last_column):
+                c[m, n] *= beta
+
+
+@kernel
+def _pack_count(trans_a, a, panels):
+    """Return in how many parts A is packed: panels, or some rows of all panels where these lie side by side."""
+    return _parts(a.shape[0], PACK_ROWS) if trans_a else panels[0]
+
+
+@kernel
+def _pack_a(copiers, trans_a, a, panels, part, lanes, packed):
+    """Copy a part of A to [panel][k][row of the panel]."""
+    if trans_a:
+        depth, rows = a.shape
+        k = part * PACK_ROWS
+        for panel in range(panels[0]):
+            start, height = panel_start(panels, panel), panel_height(panels, panel)
+            place = start * depth + k * height
+            move_block(
+                copiers[1], lanes, a, k * rows + start, rows, packed, place, height, min(PACK_ROWS, depth - k), height
+            )
+        return
+    start, height, depth = panel_start(panels, part), panel_height(panels, part), a.shape[1]
     for r in range(0, height, lanes):
         rows = min(lanes, height - r)
-        target = simd.at(packed, start + r), height, rows
-        turn(copiers[0], (simd.at(a, start + r * depth), depth, rows, depth), target)
+        target = simd.at(packed, start * depth + r), height, rows
+        turn(copiers[0], (simd.at(a, (start + r) * depth), depth, rows, depth), target)
 
 
 @kernel
@@ -181,5 +235,60 @@ def _pack_b(copiers, trans_b, b, first_k, steps, first_tile, last_tile, lanes, t
                     source = simd.at(b, column * b.shape[1] + first_k + k)
                     turn(copiers[0], (source, b.shape[1], used, count), target)
                 else:
-                    source = simd.at(b, (first_k + k) * b.shape[1] + column)
-                    move(copiers[1], (source, b.shape[1], count, used), target)
+                    here = (first_k + k) * columns + column
+                    for row in range(rows, 2 * rows):
+                        prefetch(simd.at(b, here + row * columns))
+                    move(copiers[1], (simd.at(b, here), columns, count, used), target)
+
+
+@lru_cache(maxsize=1024)
+def _thin_plan(rows, columns, depth, threads, dtype):
+    """Return (micro-kernel of all rows, columns of a tile, columns of a job, kernel of `move`, lanes), and the offsets
+    of the rows."""
+    lanes = simd.lanes_of(dtype)
+    vectors = 4 if rows <= simd.max_rows(4) else 2
+    width = vectors * lanes
+    jobs = 1 if threads == 1 else JOBS * threads
+    job_width = max(1, -(-columns // (jobs * width))) * width
+    thin = micro_kernel(dtype, rows, vectors, form="rows"), width, job_width, mover(dtype), lanes
+    return thin, np.arange(rows) * depth
+
+
+@parallel_kernel
+def _thin_parallel(alpha, a, b, beta, c, thin, row_offsets, ends):
+    for job in numba.prange((c.shape[1] + thin[2] - 1) // thin[2]):
+        _thin_job(job, alpha, a, b, beta, c, thin, row_offsets, ends[0], numba.get_thread_id() * ends[1])
+
+
+@kernel
+def _thin_serial(alpha, a, b, beta, c, thin, row_offsets, ends):
+    for job in range((c.shape[1] + thin[2] - 1) // thin[2]):
+        _thin_job(job, alpha, a, b, beta, c, thin, row_offsets, ends[0], 0)
+
+
+@kernel
+def _thin_job(job, alpha, a, b, beta, c, thin, row_offsets, ends, end):
+    """Compute some columns of C from a few rows of B after the others, as they lie."""
+    thin_kernel, width, job_width, mover, lanes = thin
+    depth, columns = b.shape
+    first, last = job * job_width, min((job + 1) * job_width, columns)
+    _scale(c, 0, c.shape[0], first, last, beta)
+    zero = c.dtype.type(0)
+    offsets = simd.at(row_offsets, 0)  # the first of them is 0
+    for first_k in range(0, depth, THIN_STEPS):
+        steps = min(THIN_STEPS, depth - first_k)
+        flags = ADD if first_k > 0 or beta != zero else 0
+        for column in range(first, last, width):
+            place, step = simd.at(b, first_k * columns + column), columns
+            for row in range(steps):
+                for j in range(0, width, lanes):
+                    prefetch(simd.at(b, (first_k + row) * columns + column + THIN_AHEAD * width + j))
+            if column + width > columns:  # vectors would reach beyond the matrix
+                here = first_k * columns + column
+                move_block(mover, lanes, b, here, columns, ends, end, width, steps, columns - column)
+                place, step = simd.at(ends, end), width
+            multiply_tile(
+                thin_kernel,
+                (1, steps, simd.at(a, first_k), offsets, offsets, place, step),
+                (simd.at(c, column), columns, simd.at(c, 0), alpha, last - column, flags),
+            )

@@ -2,7 +2,8 @@
 
 The weights are by far the largest operand and each is needed once for every item of the batch, so they are
 read where they lie, as the broadcast operand; the batch is the vector operand. The tiles come out transposed
-and are turned on their way to y.
+and are turned on their way to y. A batch of a few items would leave most lanes empty: there the inputs are the lanes.
+A large batch needs the weights often enough for a plain matrix product.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu import simd
+from caffetools.engine.cpu.gemm import gemm
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
-from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
+from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, BIAS, micro_kernel, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
@@ -26,9 +28,13 @@ K_BLOCK = 512
 #: Panels of weights of one job, and tiles of the batch that it multiplies with them while they are in the
 #: cache.
 PANEL_BLOCK, TILE_BLOCK = 4, 4
-#: A batch of so few items would leave most lanes empty: the inputs become the lanes, for so many outputs at a
-#: time.
-MOST_DOTS, DOT_OUTPUTS = 3, 4
+#: Items of a batch that is so small; most outputs that are computed at a time, and how many times one job does so.
+MOST_DOTS, DOT_OUTPUTS, DOT_TIMES = 8, 4, 16
+#: Bytes of such a batch that go by before the next ones: more than the first-level cache holds, so that pieces of
+#: weights are long.
+DOT_BYTES = 64 << 10
+#: Items and outputs of a plain matrix product.
+MANY = 256
 
 
 def inner_product(
@@ -46,37 +52,34 @@ def inner_product(
         check(False, "x (m, k) w (n, k) = y (m, n)", shapes)
     if batch == 0 or outputs == 0:
         return
+    if depth == 0:
+        y[:] = 0 if bias is None else np.where(bias < 0, bias * slope, bias)
+        return
     flags, slope = 0 if bias is None else BIAS, x.dtype.type(slope)
     if batch <= MOST_DOTS:
-        kernel_address = micro_kernel(x.dtype, batch, DOT_OUTPUTS, form="dots")
-        last = micro_kernel(x.dtype, batch, outputs % DOT_OUTPUTS or DOT_OUTPUTS, form="dots")
-        _dots(x, w, w[0] if bias is None else bias, flags, slope, y, _dot_rows(depth), kernel_address, last)
+        _dots(x, w, w[0] if bias is None else bias, flags, slope, y, *_dot_plan(batch, outputs, depth, x.dtype))
+        return
+    if min(batch, outputs) >= MANY and slope == 1:
+        if bias is not None:
+            y[:] = bias
+        gemm(False, True, 1, x, w, 0 if bias is None else 1, y)
         return
     panels, row_offsets, tiling = _plan(outputs, batch, depth, x.dtype)
     _, tile_width, tiles = tiling
     packed = scratch("inner product x", tiles * tile_width * depth, x.dtype)
-    job_size = PANEL_BLOCK * TILE_BLOCK * panels[1] * tile_width
-    results = thread_scratch("inner product y", job_size, x.dtype)
-    _multiply(
-        x,
-        w,
-        packed if bias is None else bias,
-        flags,
-        slope,
-        y,
-        panels,
-        row_offsets,
-        tiling,
-        packed,
-        results,
-        turner(x.dtype),
-    )
+    results = thread_scratch("inner product y", PANEL_BLOCK * TILE_BLOCK * panels[1] * tile_width, x.dtype)
+    offset = packed if bias is None else bias
+    _multiply(x, w, offset, flags, slope, y, panels, row_offsets, tiling, packed, results, turner(x.dtype))
 
 
 @lru_cache(maxsize=1024)
-def _dot_rows(depth):
-    """Return where the rows of w begin that are multiplied at a time."""
-    return np.arange(DOT_OUTPUTS) * depth
+def _dot_plan(batch, outputs, depth, dtype):
+    """Return the offsets of the rows of w that are multiplied at a time, and (how many that are, steps of a block, the
+    micro-kernel, the one for the last rows)."""
+    count = min(DOT_OUTPUTS, max(1, 2 * simd.max_rows() // batch), outputs)
+    steps = min(depth, DOT_BYTES // (batch * dtype.itemsize))
+    last = micro_kernel(dtype, batch, outputs % count or count, form="dots")
+    return np.arange(count) * depth, (count, steps, micro_kernel(dtype, batch, count, form="dots"), last)
 
 
 @lru_cache(maxsize=1024)
@@ -103,29 +106,40 @@ def _multiply(x, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, 
                 w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed,
                 results[0], place,
             )  # fmt: skip
-            _turn_block(results[0], place, panels, panel_range, tiling, tile_range, slope, y)
+            _turn_block(turner, results[0], place, panels, panel_range, tiling, tile_range, slope, y)
 
 
 @parallel_kernel
-def _dots(x, w, bias, flags, slope, y, w_rows, kernel_address, last_kernel):
+def _dots(x, w, bias, flags, slope, y, w_rows, tiling):
     """Multiply a few items with all weights, which are read once, in order."""
-    outputs, depth = w.shape
-    tiles = (outputs + DOT_OUTPUTS - 1) // DOT_OUTPUTS
-    for tile in numba.prange(tiles):
-        first = tile * DOT_OUTPUTS
-        multiply_tile(
-            last_kernel if tile == tiles - 1 else kernel_address,
-            (1, depth, simd.at(x, 0), depth, 0, simd.at(w, first * depth), simd.at(w_rows, 0), 0),
-            (simd.at(y, first), outputs, simd.at(bias, first), x.dtype.type(1), DOT_OUTPUTS, flags),
-        )
-        for n in range(y.shape[0]):
-            for m in range(first, min(first + DOT_OUTPUTS, outputs)):
-                y[n, m] = _rectified(y[n, m], slope)
+    size = tiling[0] * DOT_TIMES
+    for job in numba.prange((w.shape[0] + size - 1) // size):
+        _dots_job(job * size, x, w, bias, flags, y, w_rows, tiling)
+        if slope != y.dtype.type(1):
+            for n in range(y.shape[0]):
+                _rectify(y[n, job * size : (job + 1) * size], slope)
 
 
 @kernel
-def _rectified(value, slope):
-    return slope * value if value < 0 else value
+def _rectify(values, slope):
+    zero = values.dtype.type(0)
+    for i in range(values.size):
+        values[i] = slope * values[i] if values[i] < zero else values[i]
+
+
+@kernel
+def _dots_job(first, x, w, bias, flags, y, w_rows, tiling):
+    outputs, depth = w.shape
+    count, most_steps, dot_kernel, last_kernel = tiling
+    for first_k in range(0, depth, most_steps):
+        steps = min(most_steps, depth - first_k)
+        for row in range(first, min(first + count * DOT_TIMES, outputs), count):
+            operands = simd.at(x, first_k), depth, simd.at(w, row * depth + first_k), simd.at(w_rows, 0), count * depth
+            multiply_tile(
+                dot_kernel if row + count <= outputs else last_kernel,
+                (steps, *operands),
+                (simd.at(y, row), outputs, simd.at(bias, row), x.dtype.type(1), count, flags if first_k == 0 else ADD),
+            )
 
 
 @kernel
@@ -144,17 +158,12 @@ def _pack_batch(turner, x, tile, tiling, packed):
 
 
 @kernel
-def _result_place(place, panels, panel_index, tile_index, tile_width):
-    """Return where [row][item] of a tile lies among a job's results."""
-    return place + (panel_index * TILE_BLOCK + tile_index) * panels[1] * tile_width
-
-
-@kernel
 def _multiply_block(
     w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, results, place
 ):
-    """Compute results[panel][tile][row][batch item] for some panels of w and some tiles of the batch."""
+    """Compute results[tile][row][batch item] for some panels of w and some tiles of the batch."""
     depth, tile_width = w.shape[1], tiling[1]
+    first, last = panel_start(panels, panel_range[0]), panel_start(panels, panel_range[1])
     for first_k in range(0, depth, K_BLOCK):
         steps = min(K_BLOCK, depth - first_k)
         for panel in range(*panel_range):
@@ -162,7 +171,7 @@ def _multiply_block(
             for tile in range(*tile_range):
                 a = simd.at(w, start * depth + first_k), simd.at(row_offsets, 0), simd.at(row_offsets, 0)
                 b = simd.at(packed, (tile * depth + first_k) * tile_width)
-                c = _result_place(place, panels, panel - panel_range[0], tile - tile_range[0], tile_width)
+                c = place + ((tile - tile_range[0]) * (last - first) + start - first) * tile_width
                 multiply_tile(
                     panel_kernel(panels, panel),
                     (1, steps, a[0], a[1], a[2], b, tile_width),
@@ -172,14 +181,17 @@ def _multiply_block(
 
 
 @kernel
-def _turn_block(results, place, panels, panel_range, tiling, tile_range, slope, y):
-    """Copy results[panel][tile][row][batch item] to y[batch item][row]."""
-    tile_width = tiling[1]
+def _turn_block(turner, results, place, panels, panel_range, tiling, tile_range, slope, y):
+    """Copy f(results[tile][row][batch item]) to y[batch item][row]."""
+    batch, outputs = y.shape
+    lanes, tile_width, _ = tiling
+    first, last = panel_start(panels, panel_range[0]), panel_start(panels, panel_range[1])
+    if slope != y.dtype.type(1):
+        _rectify(results[place : place + (tile_range[1] - tile_range[0]) * (last - first) * tile_width], slope)
     for tile in range(*tile_range):
-        for j in range(min(tile_width, y.shape[0] - tile * tile_width)):
-            row = y[tile * tile_width + j]
-            for panel in range(*panel_range):
-                start = panel_start(panels, panel)
-                c = _result_place(place, panels, panel - panel_range[0], tile - tile_range[0], tile_width)
-                for r in range(panel_height(panels, panel)):
-                    row[start + r] = _rectified(results[c + r * tile_width + j], slope)
+        item = tile * tile_width
+        for row in range(first, last, lanes):
+            rows = min(lanes, last - row)
+            source = simd.at(results, place + ((tile - tile_range[0]) * (last - first) + row - first) * tile_width)
+            target = simd.at(y, item * outputs + row), outputs, rows
+            turn(turner, (source, tile_width, rows, min(tile_width, batch - item)), target)

@@ -1,4 +1,4 @@
-"""The machine's multiply-add limit, as the engine's own micro-kernels can reach it."""
+"""The machine's limits: multiply-adds, as the engine's own micro-kernels can reach them, and reading from memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import numpy as np
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.engine.cpu.tiles import micro_kernel, multiply_tile
+from caffetools.engine.cpu.workspace import empty_aligned
+
+#: Bytes that no cache holds.
+MUCH = 256 << 20
 
 
 def multiply_add_limit(repeats: int = 5, dtype=np.float32, clock=time.perf_counter) -> float:
@@ -42,3 +46,27 @@ def _repeat_tile(threads, calls, kernel, steps, a, rows, b, width, c, alpha):
                 (steps, simd.at(a, 0), rows, simd.at(b, 0), width),
                 (simd.at(c, thread * rows * width), width, simd.at(c, 0), alpha, width, 0),
             )
+
+
+def read_limit(repeats: int = 5, clock=time.perf_counter) -> float:
+    """Return the GB/s at which all threads read numbers that are in no cache; clock: in seconds."""
+    values = empty_aligned(MUCH // 4, np.float32)
+    values[:] = 1
+    best = float("inf")
+    for _ in range(repeats + 1):
+        start = clock()
+        _sum_parts(values, numba.get_num_threads())
+        best = min(best, clock() - start)
+    return values.nbytes / best / 1e9
+
+
+@parallel_kernel
+def _sum_parts(values, threads):
+    sums, size = np.zeros(threads, values.dtype), values.size // threads
+    for thread in numba.prange(threads):
+        total = values.dtype.type(0)
+        part = values[thread * size : (thread + 1) * size]
+        for i in range(size):
+            total += part[i]
+        sums[thread] = total
+    return sums

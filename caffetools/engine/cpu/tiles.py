@@ -14,9 +14,10 @@ speed, so it is part of the kernel's type, its form:
                B: b[k * b_step + n]
     "blocks"   A: a[a_steps[j] + i * a_step + m], k = (j, i), the columns of several matrices
                B: b[b_steps[j] + i * b_step + n], the rows of several matrices
-    "dots"     A: a[m * a_step + j * a_outer + i], k = (j, i), a few rows
-               B: b[b_rows[n] + j * b_outer + i], rows too; here the lanes are i, the tile has `rows` x
-               `vectors` elements, and the bias belongs to its columns
+    "dots"     A: a[m * a_step + k], a few rows
+               B: b[b_rows[n] + k], rows too, which come from memory: those b_ahead further on are fetched
+               meanwhile; here the lanes are k, the tile has `rows` x `vectors` elements, and the bias belongs
+               to its columns
 
 From numba kernels: `multiply_tile(address, (operands of the form, see FORMS), (c, c_step, bias, alpha, width,
 flags))`, which computes c[m * c_step + n] = alpha * sum_k A B, plus bias[m] if flags has BIAS, plus what C
@@ -44,6 +45,9 @@ LONGEST_SPAN = 3
 #: Steps that one pass of a "rows" kernel makes: its row addresses are too many for registers, so fetch them
 #: less often.
 UNROLL = 4
+
+#: Bytes of a line of the caches.
+LINE = 64
 
 multiply_tile = simd.call_kernel
 
@@ -95,6 +99,12 @@ class TileEmitter(simd.Emitter):
         for m, address in enumerate(scalars):
             scalar = self.splat(self.builder.load(address, align=self.align), self.vector)
             self.add_products(m, scalar, vectors)
+
+    def prefetch(self, pointer, to_write):
+        """Fetch a line; the pointer need not be valid."""
+        keep, data = 3, 1  # LLVM's numbers for "in all caches" and "not code"
+        hints = [ir.Constant(simd.int32, hint) for hint in (int(to_write), keep, data)]
+        self.call("llvm.prefetch.p0", ir.VoidType(), self.builder.bitcast(pointer, cgutils.voidptr_t), *hints)
 
     def column(self, a, k, a_step):
         """Return the addresses of the tile's rows in column k of A."""
@@ -171,25 +181,30 @@ def _blocks_loop(emitter):
 
 def _dots_loop(emitter):
     builder, tile = emitter.builder, emitter.kind
-    whole = builder.mul(builder.sdiv(emitter.inner, number(tile.lanes)), number(tile.lanes))
-    left = builder.sub(emitter.inner, whole)
+    whole = builder.mul(builder.sdiv(emitter.steps, number(tile.lanes)), number(tile.lanes))
+    left = builder.sub(emitter.steps, whole)
     mask = emitter.lanes_below(left)
-    with cgutils.for_range(builder, emitter.outer, intp=simd.int64) as outer:
-        a = emitter.at(emitter.a, builder.mul(outer.index, emitter.a_outer))
-        b = emitter.at(emitter.b, builder.mul(outer.index, emitter.b_outer))
-        rows = [emitter.at(a, builder.mul(emitter.a_step, number(m))) for m in range(tile.rows)]
-        columns = [emitter.at(b, emitter.element_at(emitter.b_rows, v)) for v in range(tile.vectors)]
-        with cgutils.for_range_slice(builder, number(0), whole, number(tile.lanes), intp=simd.int64) as (
-            k,
-            _,
-        ):
-            vectors = [emitter.load(column, k) for column in columns]
-            for m, row in enumerate(rows):
-                emitter.add_products(m, emitter.load(row, k), vectors)
-        with builder.if_then(builder.icmp_signed(">", left, number(0))):
-            vectors = [emitter.masked_load(column, whole, mask, emitter.zero) for column in columns]
-            for m, row in enumerate(rows):
-                emitter.add_products(m, emitter.masked_load(row, whole, mask, emitter.zero), vectors)
+    rows = [emitter.at(emitter.a, builder.mul(emitter.a_step, number(m))) for m in range(tile.rows)]
+    columns = [emitter.at(emitter.b, emitter.element_at(emitter.b_rows, v)) for v in range(tile.vectors)]
+    with cgutils.for_range_slice(builder, number(0), whole, number(tile.lanes), intp=simd.int64) as (k, _):
+        for column in columns:
+            emitter.prefetch(emitter.at(column, builder.add(k, emitter.b_ahead)), to_write=False)
+        vectors = [emitter.load(column, k) for column in columns]
+        for m, row in enumerate(rows):
+            emitter.add_products(m, emitter.load(row, k), vectors)
+    with builder.if_then(builder.icmp_signed(">", left, number(0))):
+        vectors = [emitter.masked_load(column, whole, mask, emitter.zero) for column in columns]
+        for m, row in enumerate(rows):
+            emitter.add_products(m, emitter.masked_load(row, whole, mask, emitter.zero), vectors)
+
+
+def _fetch_tile(emitter):
+    """Ask for the tile's part of C, which nothing has told the processor of, long before it is written."""
+    builder, tile = emitter.builder, emitter.kind
+    for m in range(tile.rows):
+        start = emitter.at(emitter.c, builder.mul(emitter.c_step, number(m)))
+        for v in range(0, tile.vectors * tile.lanes * emitter.align, LINE):
+            emitter.prefetch(builder.gep(builder.bitcast(start, cgutils.voidptr_t), [number(v)]), to_write=True)
 
 
 def _write_tile(emitter):
@@ -268,7 +283,7 @@ FORMS = {
         _write_tile,
         ("outer", "inner", "a", "a_steps", "a_step", "b", "b_steps", "b_step"),
     ),
-    "dots": (_dots_loop, _write_sums, ("outer", "inner", "a", "a_step", "a_outer", "b", "b_rows", "b_outer")),
+    "dots": (_dots_loop, _write_sums, ("steps", "a", "a_step", "b", "b_rows", "b_ahead")),
 }
 RESULT = ("c", "c_step", "bias", "alpha", "width", "flags")
 
@@ -279,6 +294,8 @@ def _emit_tile(typing_context, tile, operands, result):
         write_loop, write_result, names = FORMS[tile.form]
         arguments = [*cgutils.unpack_tuple(builder, values[1]), *cgutils.unpack_tuple(builder, values[2])]
         emitter = TileEmitter(builder, tile, context, names + RESULT, arguments)
+        if write_result is _write_tile:
+            _fetch_tile(emitter)
         write_loop(emitter)
         write_result(emitter)
         return context.get_dummy_value()
