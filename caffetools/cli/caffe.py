@@ -10,6 +10,7 @@ from caffetools.cli.run_flags import RUN_FLAGS, run_flags
 from caffetools.cli.suite import Suite
 
 _EFFECTS = ("stop", "snapshot", "none")
+_NOT_REPRODUCED = ("solver", "weights", "snapshot", "gpu", "level", "stage", "set", "dry_run", "metrics_interval")
 _USAGE = """\
 command line brew
 usage: <program> <command> <args>
@@ -116,9 +117,12 @@ def train(
     from caffetools.tools import reproduction, train
 
     effects = {"sigint_effect": sigint_effect, "sighup_effect": sighup_effect, "sigterm_effect": sigterm_effect}
-    if reproduce:
-        return reproduction.reproduce(reproduce, metrics, **effects)
     given = click.get_current_context().meta["given"]
+    if reproduce:
+        others = [name for name in sorted(given) if name in _NOT_REPRODUCED or name in settings]
+        if others:
+            glog.fatal(f"--reproduce repeats a run as it was: leave --{others[0]} out")
+        return reproduction.reproduce(reproduce, metrics, **effects)
     return train.train(
         solver,
         weights,
@@ -131,7 +135,7 @@ def train(
         changes=set,
         metrics=metrics,
         metrics_interval=metrics_interval,
-        dry_run=iterations if dry_run else 0,
+        dry_run=max(iterations, 1) if dry_run else 0,
     )
 
 

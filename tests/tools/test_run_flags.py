@@ -103,6 +103,7 @@ def test_auto(folder):
         (["--snapshot_bset=loss"], "Did you mean --snapshot_best or"),
         (["--metrics=m", "--metrics_interval=0"], "FLAGS_metrics_interval > 0"),
         (["--snapshot=s.solverstate", "--weights=w.caffemodel"], "Give a snapshot to resume training or weights"),
+        (["--reproduce=m"], "--reproduce repeats a run as it was: leave --solver out"),
         (["--time_limit=2hours"], "time_limit: '2hours' is no length of time, such as 2h30m"),
     ],
 )
