@@ -19,13 +19,18 @@ def batch_norm(step: Step) -> list[str]:
         rest = [axis for axis in range(axes) if axis != 1]
         centred = step.node("Sub", step.x, step.node("ReduceMean", step.x, axes=rest))
         variance = step.node("ReduceMean", step.node("Mul", centred, centred), axes=rest)
-        return [step.node("Div", centred, step.node("Sqrt", step.shifted(variance, float(layer.eps))))]
-    mean, variance, weight = (blob.data.astype(np.float64) for blob in layer.blobs)
+        y = step.node("Div", centred, step.node("Sqrt", step.shifted(variance, float(layer.eps))))
+        if layer.scale_bias:
+            shape = (layer.channels, *[1] * (axes - 2))
+            y = step.node("Add", step.node("Mul", y, step.weight(3, shape)), step.weight(4, shape))
+        return [y]
+    mean, variance, weight = (blob.data.astype(np.float64) for blob in layer.blobs[:3])
     factor = 1 / weight[0] if weight[0] else 0
-    unit = np.ones(layer.channels)
+    plain = np.ones(layer.channels), np.zeros(layer.channels)
+    scale, bias = (blob.data for blob in layer.blobs[3:]) if layer.scale_bias else plain
     return [
         step.node(
-            "BatchNormalization", step.x, step.constant(unit), step.constant(0 * unit),
+            "BatchNormalization", step.x, step.constant(scale), step.constant(bias),
             step.constant(mean * factor), step.constant(variance * factor), epsilon=float(layer.eps),
         )
     ]  # fmt: skip

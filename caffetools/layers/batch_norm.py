@@ -13,6 +13,9 @@ and three parameters collect them, with fraction = moving_average_fraction:
 With `use_global_stats` (default: in the TEST phase) mean and var are blobs[0] and blobs[1], divided by
 blobs[2], and dx = dy / sqrt(var + eps). There is nothing to learn here: a Scale layer with a bias usually
 follows. May work in place: x is then copied for the backward pass.
+
+With `scale_bias`, which NVCaffe added, the layer does what that Scale layer would: y becomes scale y + bias, and
+blobs[3] and blobs[4] (C) hold scale and bias.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import numpy as np
 
 from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
-from caffetools.glog import check_eq
+from caffetools.glog import check, check_eq
 from caffetools.layer import TEST, Layer
 from caffetools.layers.scale import scale_forward
 from caffetools.proto import caffe_pb2
@@ -46,6 +49,17 @@ class BatchNormLayer(Layer):
         for size in (self.channels, self.channels, 1):
             self.add_param((size,), zeros)
         self._freeze_params()
+        self._add_affine(param)
+
+    def _add_affine(self, param):
+        self.scale_bias = param.scale_bias
+        for name, value in (("scale_filler", 1), ("bias_filler", 0)):
+            given = param.HasField(name)
+            words = f"{name} without scale_bias: true would have no effect (layer '{self.name}')"
+            check(self.scale_bias or not given, f"scale_bias() || !has_{name}()", words)
+            if self.scale_bias:
+                default = caffe_pb2.FillerParameter(type="constant", value=value)
+                self.add_param((self.channels,), getattr(param, name) if given else default)
 
     def _channels(self, bottom):
         return bottom.shape[1] if len(bottom.shape) > 1 else 1
@@ -69,7 +83,7 @@ class BatchNormLayer(Layer):
         top[0].reshape_like(bottom[0])
         self.spatial = bottom[0].count_from(2)
         self.in_place = top[0] is bottom[0]
-        keep = self.in_place and not self.use_global_stats
+        keep = self.in_place and (not self.use_global_stats or self.scale_bias)
         self.input_blob.reshape((bottom[0].count if keep else 0,))
         self.mean, self.inv_std = np.empty((2, self.channels), self.dtype)
         self.identity = np.ones(self.channels, self.dtype), np.zeros(self.channels, self.dtype)
@@ -78,7 +92,8 @@ class BatchNormLayer(Layer):
 
     @property
     def backward_reads(self):
-        return () if self.in_place or self.use_global_stats else ("bottom",)
+        unread = self.in_place or (self.use_global_stats and not self.scale_bias)
+        return () if unread else ("bottom",)
 
     @property
     def input(self) -> np.ndarray:
@@ -92,13 +107,21 @@ class BatchNormLayer(Layer):
         x, y = bottom[0].flat_data, top[0].flat_data
         if self.use_global_stats:
             scale, shift = self.collected_affine()
-            scale_forward(x, scale, shift, self.spatial, False, self.nothing, self.dtype.type(1), y)
+            if self.scale_bias:
+                gamma, beta = self._affine()
+                scale, shift = scale * gamma, shift * gamma + beta
+            keep = self.input_blob.count > 0
+            scale_forward(x, scale, shift, self.spatial, keep, self.input, self.dtype.type(1), y)
         else:
-            self.normalise(x, y, self.in_place, self.identity)
+            self.normalise(x, y, self.in_place, self._affine())
+
+    def _affine(self):
+        """Return the scale and the bias that follow: parameters, or those that change nothing."""
+        return (self.blobs[3].data, self.blobs[4].data) if self.scale_bias else self.identity
 
     def collected_affine(self) -> tuple[np.ndarray, np.ndarray]:
         """Return scale and shift of each channel by the collected statistics."""
-        mean_sum, var_sum, weight = (blob.data for blob in self.blobs)
+        mean_sum, var_sum, weight = (blob.data for blob in self.blobs[:3])
         factor = 1 / weight[0] if weight[0] else weight[0]
         np.divide(1, np.sqrt(var_sum * factor + self.eps), out=self.inv_std)
         return self.inv_std, -mean_sum * factor * self.inv_std
@@ -113,7 +136,7 @@ class BatchNormLayer(Layer):
         slope: float = 1,
     ) -> None:
         """Compute y from flat x by the batch's statistics, and collect them; the rest: see the kernel."""
-        mean_sum, var_sum, weight = (blob.data for blob in self.blobs)
+        mean_sum, var_sum, weight = (blob.data for blob in self.blobs[:3])
         weight *= self.fraction
         weight += 1
         batch_norm_forward(
@@ -134,15 +157,34 @@ class BatchNormLayer(Layer):
         )
 
     def backward(self, top, propagate_down, bottom):
-        if not propagate_down[0]:
+        learns = self.scale_bias and any(self.param_propagate_down[3:])
+        if not propagate_down[0] and not learns:
             return
-        dy, dx = top[0].flat_diff, bottom[0].flat_diff
+        dy = top[0].flat_diff
+        dx = bottom[0].flat_diff if propagate_down[0] else np.empty_like(dy)
+        x = self.input if self.input_blob.count else bottom[0].flat_data
+        gamma, no_shift = self._affine()[0], self.identity[1]
         if self.use_global_stats:
-            no_shift = self.identity[1]
-            scale_forward(dy, self.inv_std, no_shift, self.spatial, False, self.nothing, self.dtype.type(1), dx)
+            if learns:
+                self._sum_gradients(x, dy)
+            factor = self.inv_std * gamma
+            scale_forward(dy, factor, no_shift, self.spatial, False, self.nothing, self.dtype.type(1), dx)
         else:
-            x = self.input if self.in_place else bottom[0].flat_data
-            self.normalise_backward(x, dy, dx, self.identity[0])
+            self.normalise_backward(x, dy, dx, gamma)
+        if learns:
+            for blob, sums, wanted in zip(self.blobs[3:], self.sums, self.param_propagate_down[3:], strict=True):
+                if wanted:
+                    gradient = blob.diff
+                    gradient += sums
+
+    def _sum_gradients(self, x, dy):
+        """Compute `sums`, the gradients of scale and bias, by the collected statistics."""
+        shape = (-1, self.channels, self.spatial)
+        unit, shift = self.collected_affine()
+        grads = dy.reshape(shape)
+        grads.sum(axis=(0, 2), out=self.sums[1])
+        np.einsum("nci,nci->c", grads, x.reshape(shape), out=self.sums[0])
+        self.sums[0][:] = unit * self.sums[0] + shift * self.sums[1]
 
     def normalise_backward(
         self,

@@ -26,6 +26,9 @@ def reshape(layer, bottom, top):
 
 
 def forward(layer, bottom, top):
+    if layer.scale_bias:
+        layer.forward(bottom, top)  # a fork's form of the layer, which runs on the host
+        return
     gpu, x = layer.gpu, bottom[0].gpu_data
     if layer.use_global_stats:
         mean_sum, var_sum, weight = (blob.gpu_data for blob in layer.blobs)
@@ -51,6 +54,9 @@ def forward(layer, bottom, top):
 
 
 def backward(layer, top, propagate_down, bottom):
+    if layer.scale_bias:
+        layer.backward(top, propagate_down, bottom)
+        return
     if not propagate_down[0]:
         return
     gpu, dy = layer.gpu, top[0].gpu_diff

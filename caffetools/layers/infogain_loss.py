@@ -19,13 +19,16 @@ from caffetools.formats import blob as blob_format
 from caffetools.glog import check, check_eq, fatal
 from caffetools.layer import LossLayer
 from caffetools.layers import create_layer
-from caffetools.parts.loss import LOG_THRESHOLD, check_label_count, normalization, refuse_label
+from caffetools.parts.loss import LOG_THRESHOLD, SOFT_TARGETS, check_label_count, normalization, refuse_label
 from caffetools.proto import caffe_pb2
 
 
 class InfogainLossLayer(LossLayer):
     reads = ("infogain_loss_param", "loss_param", "softmax_param")
-    refuses = {"softmax_param": {"axis": "Write infogain_loss_param { axis: ... }"}}
+    refuses = {
+        "softmax_param": {"axis": "Write infogain_loss_param { axis: ... }"},
+        "loss_param": dict.fromkeys(SOFT_TARGETS, "The matrix says what each class counts"),
+    }
     exact_bottoms = None
     min_bottoms = 2
     max_bottoms = 3

@@ -17,11 +17,12 @@ from caffetools.engine.cpu.exponential import sigmoid, softplus
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.glog import check_eq
 from caffetools.layer import LossLayer
-from caffetools.parts.loss import normalization
+from caffetools.parts.loss import SOFT_TARGETS, normalization
 
 
 class SigmoidCrossEntropyLossLayer(LossLayer):
     reads = ("loss_param",)
+    refuses = {"loss_param": dict.fromkeys(SOFT_TARGETS, "It is for SoftmaxWithLoss")}
     backward_reads = ("bottom",)
 
     def setup(self, bottom, top):

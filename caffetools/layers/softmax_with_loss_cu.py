@@ -34,6 +34,9 @@ def reshape(layer, bottom, top):
 
 
 def forward(layer, bottom, top):
+    if layer.targets is not None:
+        layer.forward(bottom, top)  # weighted or smoothed: on the host
+        return
     gpu = layer.gpu
     softmax_cu.softmax(layer.softmax, bottom[0].gpu_data, layer.prob.mutable_gpu_data)
     launch_blocks(
@@ -55,6 +58,9 @@ def forward(layer, bottom, top):
 
 
 def backward(layer, top, propagate_down, bottom):
+    if layer.targets is not None:
+        layer.backward(top, propagate_down, bottom)
+        return
     layer.refuse_label_gradient(propagate_down)
     if propagate_down[0]:
         dx = bottom[0].mutable_gpu_diff

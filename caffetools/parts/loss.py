@@ -21,6 +21,9 @@ NORMS: dict[int, Norm] = {
     caffe_pb2.LossParameter.NONE: lambda outer, inner, valid: 1,
 }
 
+# Fields of loss_param that only SoftmaxWithLoss reads.
+SOFT_TARGETS = ("class_weighting", "weight_by_label_freqs", "label_smoothing")
+
 # The smallest probability whose logarithm the older losses take.
 LOG_THRESHOLD = 1e-20
 
