@@ -53,10 +53,15 @@ def rehearse(training: Solver, batches: int) -> int:
     for problem in problems:
         error(f"Dry run: {problem}")
     if problems:
-        error(f"Dry run: NOT ready to train, {len(problems)} problem{'s' * (len(problems) > 1)}")
+        error(f"Dry run: NOT ready to train, {_number(len(problems), 'problem')}")
         return 1
-    info(f"Dry run: ready to train{f', with {len(hints)} remarks' if len(hints) > 1 else ''}")
+    remarks = f", with {_number(len(hints), 'remark')}" if hints else ""
+    info(f"Dry run: ready to train{remarks}")
     return 0
+
+
+def _number(count, noun):
+    return f"{count} {noun}{'s' * (count > 1)}"
 
 
 def _one_iteration(training, problems, hints):
