@@ -17,7 +17,7 @@ from caffetools.engine.cpu.rng import RandomSource
 from caffetools.formats.db import open_db
 from caffetools.glog import FatalError
 from caffetools.layer import TEST, TRAIN, Context
-from caffetools.layers import layer_class
+from caffetools.layers import create_layer, layer_class
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
 
@@ -189,7 +189,7 @@ REFUSED = [
     ),
     (
         'type: "WindowData" window_data_param { source: "none" } transform_param { augmentation { hue: 0.1 } }',
-        "WindowData has no augmentation",
+        "WindowData does not read it. Remove it: windows are warped and flipped as window_data_param and mirror say",
     ),
     (
         'type: "MemoryData" memory_data_param { batch_size: 1 channels: 3 height: 8 width: 8 } '
@@ -204,7 +204,7 @@ def test_layers_that_cannot_do_it(text, message, sources, monkeypatch):
     monkeypatch.chdir(sources)
     param = text_format.Parse(text + ' name: "d"', caffe_pb2.LayerParameter())
     with pytest.raises(FatalError, match=f"{message} .layer 'd'"):
-        layer_class(param.type)(param, Context()).setup([], [Blob(), Blob()])
+        create_layer(param, Context()).setup([], [Blob(), Blob()])
 
 
 @pytest.mark.parametrize(
