@@ -10,7 +10,19 @@ from caffetools.cli.run_flags import RUN_FLAGS, run_flags
 from caffetools.cli.suite import Suite
 
 _EFFECTS = ("stop", "snapshot", "none")
-_NOT_REPRODUCED = ("solver", "weights", "snapshot", "gpu", "level", "stage", "set", "dry_run", "metrics_interval")
+#: Flags that would change a run which --reproduce repeats.
+_NOT_REPRODUCED = (
+    "solver",
+    "weights",
+    "snapshot",
+    "gpu",
+    "level",
+    "stage",
+    "set",
+    "dry_run",
+    "metrics_interval",
+    "tf32",
+)
 _USAGE = """\
 command line brew
 usage: <program> <command> <args>
@@ -33,6 +45,7 @@ commands:
     ),
 )
 @flag("gpu", "", "GPUs to use: device ids, comma-separated, or 'all'; test and time use the first")
+@flag("tf32", False, "let a GPU round the operands of float32 products to TF32: faster, three digits")
 @flag("solver", "", "the solver definition, a text file", pattern="*.prototxt")
 @flag("model", "", "the net definition, a text file", pattern="*.prototxt")
 @flag("phase", "", "the phase to time, TRAIN or TEST; TRAIN if not given", choices=("TRAIN", "TEST"))
@@ -111,6 +124,7 @@ def train(
     metrics: str,
     metrics_interval: int,
     reproduce: str,
+    tf32: bool,
     **settings: object,
 ) -> object:
     """Train a model."""
@@ -136,6 +150,7 @@ def train(
         metrics=metrics,
         metrics_interval=metrics_interval,
         dry_run=max(iterations, 1) if dry_run else 0,
+        tf32=tf32,
     )
 
 
@@ -148,12 +163,12 @@ def train(
     ),
 )
 def test(
-    model: str, weights: str, iterations: int, gpu: str, level: int, stage: str, confusion: str
+    model: str, weights: str, iterations: int, gpu: str, level: int, stage: str, confusion: str, tf32: bool
 ) -> object:
     """Score a model."""
     from caffetools.tools import test
 
-    return test.test(model, weights, iterations, gpu, level, stage, confusion)
+    return test.test(model, weights, iterations, gpu, level, stage, confusion, tf32)
 
 
 @command.action(
@@ -173,11 +188,11 @@ def device_query(gpu: str) -> object:
     "benchmark model execution time\nusage: <program> --model=FILE [FLAGS]",
     examples=("<program> --model=lenet_train_test.prototxt --iterations=10 --phase=TEST",),
 )
-def time(model: str, iterations: int, phase: str, gpu: str, level: int, stage: str) -> object:
+def time(model: str, iterations: int, phase: str, gpu: str, level: int, stage: str, tf32: bool) -> object:
     """Time a model, layer by layer."""
     from caffetools.tools import time
 
-    return time.time(model, iterations, phase, gpu, level, stage)
+    return time.time(model, iterations, phase, gpu, level, stage, tf32)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ _FLAGS: tuple[tuple[str, Value, str], ...] = (
     ("ema_snapshot", True, "write the averaged weights into .caffemodel files"),
     ("log_gradient_norm", False, "log the norm of the gradients at each display"),
     ("deterministic", False, "fix all seeds where the solver file has none, and say what that covers"),
+    ("precision", "FLOAT32", "precision of products on a GPU: FLOAT32, FLOAT16 or BFLOAT16; sums stay in float32"),
+    ("loss_scale", 0.0, "factor of the loss in the backward pass in half precision; 0: found while training"),
+    ("loss_scale_window", 2000, "good steps in a row until a loss_scale that is found while training is doubled"),
 )
 
 #: Their names.

@@ -65,7 +65,9 @@ class LossScale:
 
     def write(self, state: list[float]) -> None:
         """Go on from what `read` returned."""
-        self.state.copy_to_device(np.array(state, np.float64))
+        engine = self.net.context.engine
+        self.state.copy_to_device(np.array(state, np.float64), stream=engine.stream)
+        engine.synchronise()
         self._skipped = state[2]
 
     def _look(self, values):

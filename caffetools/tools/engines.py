@@ -12,12 +12,21 @@ if TYPE_CHECKING:
     from caffetools.engine.gpu.device import Engine
 
 
-def choose(gpu: str, param: caffe_pb2.SolverParameter | None = None) -> Engine | None:
+def choose(gpu: str, param: caffe_pb2.SolverParameter | None = None, tf32: bool = False) -> Engine | None:
     """Log the engine that is used and return it; None is the CPU.
 
     gpu: the value of --gpu; naming a GPU that cannot be used is an error. param: a solver file that may ask for the
-    GPU: where there is none, that is a warning and the CPU trains.
+    GPU: where there is none, that is a warning and the CPU trains. tf32: the value of --tf32.
     """
+    engine = _choose(gpu, param)
+    if engine is not None:
+        engine.tf32 = tf32
+    elif tf32:
+        fatal("--tf32 is for GPUs, the CPU computes in float32. Leave it out, or give --gpu.")
+    return engine
+
+
+def _choose(gpu, param):
     if gpu:
         why = devices.why_no_gpu()
         if why:

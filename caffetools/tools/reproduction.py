@@ -47,7 +47,7 @@ def reproduce(folder: str, metrics: str = "", **effects: str) -> int:
 
 def _run(param, first, target, end, effects):
     sources: list[caffe_pb2.NetParameter] = []
-    engine = engines.choose(first["gpu"], param)
+    engine = engines.choose(first["gpu"], param, first.get("tf32", False))
     with signals.SignalWatch(train.check_effects(**effects)) as watch:
         training = train.build(
             param, watch.requested, train.keeping_copies(sources), engine, RandomSource(first["seed"])

@@ -64,6 +64,7 @@ class RunFolder:
                 "solver": origin.solver,
                 "snapshot": origin.snapshot,
                 "gpu": origin.gpu,
+                "tf32": getattr(training.net.context.engine, "tf32", False),
                 "engine": getattr(training.net.context.engine, "name", "CPU"),
                 "first_iteration": training.iter,
                 "seed": training.random.seed,

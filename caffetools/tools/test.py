@@ -23,18 +23,20 @@ def test(
     level: int = 0,
     stage: str = "",
     confusion: str = "",
+    tf32: bool = False,
 ) -> dict[str, list[float]]:
     """Score a net and return the mean of each output's elements.
 
     model: the net's prototxt. weights: one file. iterations: batches. level, stage (a comma list): the net's state.
     confusion: a picture to write with the confusion matrix, with files beside it (see `Confusion.report`).
+    tf32: whether a GPU may multiply with fewer digits.
     """
     check_gt(len(model), 0, "FLAGS_model.size() > 0", "Need a model definition to score.")
     check_gt(len(weights), 0, "FLAGS_weights.size() > 0", "Need model weights to score.")
     if confusion:
         style.check_path(confusion, "--confusion")
         style.need_matplotlib()
-    engine = engines.choose(gpu)
+    engine = engines.choose(gpu, tf32=tf32)
     # The confusion matrix is made of blobs that are no outputs.
     net = load_net(model, TEST, Context(engine=engine), level, stage.split(","), plan=not confusion)
     try:

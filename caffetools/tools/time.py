@@ -22,17 +22,24 @@ PHASES = {"": TRAIN, "TRAIN": TRAIN, "TEST": TEST}
 
 
 def time(
-    model: str, iterations: int = 50, phase: str = "", gpu: str = "", level: int = 0, stage: str = ""
+    model: str,
+    iterations: int = 50,
+    phase: str = "",
+    gpu: str = "",
+    level: int = 0,
+    stage: str = "",
+    tf32: bool = False,
 ) -> None:
     """Time the layers of a net and log the means in milliseconds.
 
     model: the net's prototxt; its weights are drawn by the fillers. Every layer's backward is called, even
-    where no loss follows, as in the original, so that figures compare.
+    where no loss follows, as in the original, so that figures compare. tf32: whether a GPU may multiply with fewer
+    digits.
     """
     check_gt(len(model), 0, "FLAGS_model.size() > 0", "Need a model definition to time.")
     if phase not in PHASES:
         fatal('phase must be "TRAIN" or "TEST"')
-    engine = engines.choose(gpu)
+    engine = engines.choose(gpu, tf32=tf32)
     state = PHASES[phase]
     # Here every net goes backward, and a plan has no backward pass in the TEST phase.
     net = load_net(model, state, Context(engine=engine), level, stage.split(","), plan=state == TRAIN)

@@ -37,6 +37,7 @@ def train(
     metrics: str = "",
     metrics_interval: int = 1,
     dry_run: int = 0,
+    tf32: bool = False,
 ) -> Solver | int:
     """Train the net of the solver file `solver` and return its solver.
 
@@ -44,7 +45,8 @@ def train(
     the solver's prefix, if there is any. level, stage (a comma list): the state of the training net. The effects say
     what the signals do: stop, snapshot or none. settings: solver fields that replace those of the file. changes: texts
     of `--set`, made last. metrics: a folder for rows of numbers, one each `metrics_interval` iterations. dry_run: so
-    many batches of data are looked at, nothing is trained, and the exit status is returned.
+    many batches of data are looked at, nothing is trained, and the exit status is returned. tf32: whether a GPU may
+    multiply with fewer digits.
     """
     check_gt(len(solver), 0, "FLAGS_solver.size() > 0", "Need a solver definition to train.")
     check(
@@ -62,7 +64,7 @@ def train(
         setattr(param, name, value)
     edits = Changes(changes)
     edits.apply_to_solver(param)
-    engine = engines.choose(gpu, param)
+    engine = engines.choose(gpu, param, tf32)
     if snapshot or weights:
         del param.weights[:]
     if weights:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from caffetools.proto import caffe_pb2
+from caffetools.tools import engines
 from tests.layers.gradient import SingleLayer, uniform
 
 #: Significant bits, and the exponent of the smallest numbers that have all of them.
@@ -110,3 +112,9 @@ def test_float64_stays_as_it_is(half, engine):
     (y,) = rig.forward()
     w, b = (blob.cpu_data for blob in rig.layer.blobs)
     np.testing.assert_allclose(y, uniform(4, 5) @ w.T + b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("param", [None, caffe_pb2.SolverParameter()], ids=["test", "train"])
+def test_tf32_is_allowed_by_its_flag_only(param, engine):
+    for allowed in (True, False):
+        assert engines.choose("0", param, tf32=allowed).tf32 == allowed

@@ -47,6 +47,12 @@ def test_flag_asks_for_the_gpu(command):
     assert devices.why_no_gpu() in str(error.value)
 
 
+@pytest.mark.parametrize("solver", [None, caffe_pb2.SolverParameter()])
+def test_the_cpu_has_no_tf32(solver):
+    with pytest.raises(FatalError, match="--tf32 is for GPUs, the CPU computes in float32"):
+        engines.choose("", solver, tf32=True)
+
+
 def test_device_query_without_a_flag(capfd):
     device_query.device_query()
     assert logged(capfd) == ["Querying GPUs "]
