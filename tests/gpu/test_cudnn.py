@@ -33,9 +33,11 @@ def cudnn(monkeypatch, engine):
         monkeypatch.setattr(cudnn, "why_not", lambda: "")
         monkeypatch.setattr(cudnn, "handle", lambda: "handle")
         monkeypatch.setattr(cudnn_conv, "_said", set())
+        cudnn_conv._graph.cache_clear()
         return module
 
     yield install
+    cudnn_conv._graph.cache_clear()
     engine.precision, engine.tf32 = "FLOAT32", False
 
 
@@ -103,6 +105,15 @@ def test_tensor_cores_compute_float32_only_where_that_is_allowed(tf32, engine, c
         names = {note.name for note in graph.notes}
         assert ("TENSOR_CORE" in names) == (not tf32)
         assert {"NONDETERMINISTIC", "DOWN_CONVERT_INPUTS"} < names
+
+
+def test_layers_of_one_shape_share_their_graphs(engine, cudnn):
+    module = cudnn()
+    for _ in range(2):
+        passes("Convolution", *CASES[0], engine)
+    assert len(module.graphs) == 4
+    passes("Convolution", CASES[0][0] + " dilation: 2", CASES[0][1], engine)
+    assert len(module.graphs) == 8
 
 
 def test_engine_caffe_means_our_kernels(engine, cudnn):

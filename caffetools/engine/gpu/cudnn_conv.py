@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cache, cached_property, partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numba import cuda
@@ -47,7 +48,7 @@ class CudnnPlan:
         ]
         self._x, self._w = tuple(x_shape), tuple(w_shape)
         self._y = (x_shape[0], w_shape[0], *counts)
-        self._settings = {"padding": list(pad), "stride": list(stride), "dilation": list(dilation)}
+        self._settings = _Settings(tuple(pad), tuple(stride), tuple(dilation))
         self._x_plane, self._y_plane = prod(x_shape[2:]), prod(counts)
         # What a net that only tests needs; the gradients' graphs are built when they are first asked for.
         _ = self._forward
@@ -83,47 +84,34 @@ class CudnnPlan:
 
     @cached_property
     def _forward(self):
-        def build(graph, x, w):
-            return graph.conv_fprop(x, w, **self._settings)
-
-        return self._pass("forward", build, ("x", self._x), ("w", self._w), ("y", self._y))
+        return self._pass("forward", ("x", self._x), ("w", self._w), ("y", self._y))
 
     @cached_property
     def _forward_biased(self):
         # In half precision the bias is added in float32.
         if self._forward is None or precision.is_half(current(), np.float32):
             return None
-
-        def build(graph, x, w, bias):
-            return graph.bias(graph.conv_fprop(x, w, **self._settings), bias)
-
         bias = (1, self._y[1], *(1,) * (len(self._y) - 2))
         inputs = ("x", self._x), ("w", self._w), ("bias", bias)
         try:
-            return _Pass("forward with bias", build, inputs, ("y", self._y), FLOAT32)
+            return _Pass("forward with bias", self._settings, inputs, ("y", self._y), FLOAT32)
         except Unsupported:
             return None
 
     @cached_property
     def _backward_data(self):
-        def build(graph, dy, w):
-            return graph.conv_dgrad(dy, w, **self._settings)
-
-        return self._pass("data gradient", build, ("dy", self._y), ("w", self._w), ("dx", self._x))
+        return self._pass("data gradient", ("dy", self._y), ("w", self._w), ("dx", self._x))
 
     @cached_property
     def _backward_weights(self):
-        def build(graph, x, dy):
-            return graph.conv_wgrad(x, dy, **self._settings)
+        return self._pass("weight gradient", ("x", self._x), ("dy", self._y), ("dw", self._w))
 
-        return self._pass("weight gradient", build, ("x", self._x), ("dy", self._y), ("dw", self._w))
-
-    def _pass(self, name, build, left, right, output):
+    def _pass(self, name, left, right, output):
         """Return what computes a pass, None where cuDNN cannot."""
         results = dict.fromkeys((FLOAT32, current().precision))  # the preferred type first
         for result in results:
             try:
-                return _Pass(name, build, (left, right), output, result)
+                return _Pass(name, self._settings, (left, right), output, result)
             except Unsupported as error:
                 reason = str(error).partition("\n")[0]
         _say_once(
@@ -132,18 +120,47 @@ class CudnnPlan:
         return None
 
 
+class _Settings(NamedTuple):
+    """Of a convolution, a number for each spatial axis."""
+
+    padding: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def lists(self) -> dict[str, list[int]]:
+        """Return them as the package takes them."""
+        return {name: list(sizes) for name, sizes in self._asdict().items()}
+
+
+#: What the passes add to a graph.
+_BUILDS = {
+    "forward": lambda settings, graph, x, w: graph.conv_fprop(x, w, **settings),
+    "forward with bias": lambda settings, graph, x, w, bias: graph.bias(
+        graph.conv_fprop(x, w, **settings), bias
+    ),
+    "data gradient": lambda settings, graph, dy, w: graph.conv_dgrad(dy, w, **settings),
+    "weight gradient": lambda settings, graph, x, dy: graph.conv_wgrad(x, dy, **settings),
+}
+
+
+@cache
+def _graph(name: str, settings: _Settings, inputs: tuple[Tensor, ...], output: Tensor, tf32: bool) -> Graph:
+    """Return the graph of a pass; layers of one shape share it, because choosing an algorithm takes its time."""
+    return Graph(name, partial(_BUILDS[name], settings.lists()), inputs, output)
+
+
 class _Pass:
     """One operation of cuDNN between float32 arrays.
 
     result: the type in which cuDNN writes the result.
     """
 
-    def __init__(self, name: str, build: Callable, inputs, output, result: str):
+    def __init__(self, name: str, settings: _Settings, inputs, output, result: str):
         engine = current()
         self._half = precision.is_half(engine, np.float32)
         kind = engine.precision if self._half else FLOAT32
-        tensors = [Tensor(name, shape, kind) for name, shape in inputs]
-        self._graph = Graph(name, build, tensors, Tensor(*output, result))
+        tensors = tuple(Tensor(name, shape, kind) for name, shape in inputs)
+        self._graph = _graph(name, settings, tensors, Tensor(*output, result), engine.tf32)
         self._counts = [prod(shape) for _, shape in inputs]
         self._wide = result == FLOAT32
         self._type = np.dtype(np.float32) if self._wide else precision.HALF_TYPES[result]
