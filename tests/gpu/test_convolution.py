@@ -7,6 +7,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from caffetools.formats import prototxt
+from caffetools.proto import caffe_pb2
+from caffetools.solver import Solver
 from tests.gpu.test_iteration import NOTHING
 from tests.layers.gradient import SingleLayer, check_gradient, uniform
 from tests.layers.test_convolution import CASES, IDS, convolve, text_of
@@ -197,6 +200,74 @@ def test_im2col_equals_the_cpu(settings, shape, engine):
     dy = uniform(*other.shape, seed=5)
     (mine,), (other,) = (rig.backward(dy) for rig in rigs)
     np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["ConvolutionDepthwise", "DepthwiseConvolution"])
+def test_depthwise_layers_of_forks(kind, engine):
+    rigs = [
+        SingleLayer(text_of(kind, "num_output: 3 kernel_size: 3 group: 3"), uniform(2, 3, 5, 4), engine=where)
+        for where in (engine, None)
+    ]
+    (mine,), (other,) = (rig.forward() for rig in rigs)
+    np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+    (mine,), (other,) = (rig.backward(mine) for rig in rigs)
+    np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_of_one_shape_share_a_plan(engine):
+    text = text_of("Convolution", "num_output: 4 kernel_size: 3")
+    rigs = [SingleLayer(text, uniform(2, 3, 5, 4), engine=engine) for _ in range(2)]
+    assert rigs[0].layer.gpu.plan is rigs[1].layer.gpu.plan
+    other = SingleLayer(
+        text_of("Convolution", "num_output: 4 kernel_size: 3 pad: 1"), uniform(2, 3, 5, 4), engine=engine
+    )
+    assert other.layer.gpu.plan is not rigs[0].layer.gpu.plan
+
+
+CONVNET = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 2 dim: 5 dim: 4 } } }
+layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 2 } } }
+layer { name: "conv1" type: "Convolution" bottom: "x" top: "conv1"
+        convolution_param { num_output: 3 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2"
+        convolution_param { num_output: 6 kernel_size: 2 stride: 2 group: 3 weight_filler { type: "xavier" } } }
+layer { name: "up" type: "Deconvolution" bottom: "conv2" top: "up"
+        convolution_param { num_output: 2 kernel_size: 2 weight_filler { type: "xavier" } } }
+layer { name: "ip" type: "InnerProduct" bottom: "up" top: "ip"
+        inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+
+
+def convnet(engine, **fields) -> Solver:
+    param = caffe_pb2.SolverParameter(
+        base_lr=0.1, lr_policy="fixed", max_iter=100, random_seed=1, momentum=0.9
+    )
+    param.net_param.MergeFrom(prototxt.parse(CONVNET, caffe_pb2.NetParameter))
+    for name, value in fields.items():
+        setattr(param, name, value)
+    solver = Solver(param, engine=engine)
+    solver.net.blobs["x"].data[...] = uniform(2, 2, 5, 4)
+    solver.net.blobs["label"].data[...] = [0, 2]
+    return solver
+
+
+def test_a_net_is_trained_as_on_the_cpu(engine):
+    mine, other = convnet(engine), convnet(None)
+    for solver in (mine, other):
+        solver.step(4)
+    np.testing.assert_allclose(mine.net.flat_data.read_host(), other.net.param_data, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["FLOAT32", "BFLOAT16"])
+def test_steady_steps_cost_nothing_else(precision, engine):
+    solver = convnet(engine, precision=precision)
+    solver.step(2)
+    engine.counters.reset()
+    solver.step(6)
+    engine.precision = "FLOAT32"
+    assert asdict(engine.counters) == NOTHING
 
 
 def test_a_steady_pass_allocates_nothing(engine):

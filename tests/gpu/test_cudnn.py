@@ -25,7 +25,11 @@ CASES = [
 @pytest.fixture
 def cudnn(monkeypatch, engine):
     """A function that puts the stand-in in place."""
-    from caffetools.engine.gpu import cudnn, cudnn_conv
+    from caffetools.engine.gpu import conv, cudnn, cudnn_conv
+
+    def forget():
+        conv._plan.cache_clear()
+        cudnn_conv._graph.cache_clear()
 
     def install(**options):
         module = Fake(**options)
@@ -33,11 +37,11 @@ def cudnn(monkeypatch, engine):
         monkeypatch.setattr(cudnn, "why_not", lambda: "")
         monkeypatch.setattr(cudnn, "handle", lambda: "handle")
         monkeypatch.setattr(cudnn_conv, "_said", set())
-        cudnn_conv._graph.cache_clear()
+        forget()
         return module
 
     yield install
-    cudnn_conv._graph.cache_clear()
+    forget()
     engine.precision, engine.tf32 = "FLOAT32", False
 
 

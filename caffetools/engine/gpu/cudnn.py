@@ -20,6 +20,8 @@ from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
 from caffetools.engine.precisions import BFLOAT16, FLOAT16, FLOAT32
 
+#: Spatial axes of a convolution.
+MOST_AXES = 3
 #: Bytes of scratch that an algorithm may ask for.
 MOST_WORKSPACE = 512 << 20
 

@@ -20,8 +20,6 @@ from caffetools.engine.gpu.precision import wide_bfloat16
 from caffetools.engine.precisions import BFLOAT16, FLOAT16, FLOAT32
 from caffetools.glog import info
 
-#: Spatial axes that cuDNN knows.
-MOST_AXES = 3
 #: Where the result of a pass begins in the workspace: at a multiple of so many bytes, behind the algorithm's scratch.
 ALIGNMENT = 256
 
