@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from caffetools import glog
 from caffetools.formats import files
-from caffetools.formats.prototxt_errors import Problem, find_problem
+from caffetools.formats.prototxt_errors import Problem, Skipped, find_problem
 from caffetools.formats.prototxt_printer import dumps
 
 __all__ = ["dumps", "parse", "read", "write"]
@@ -33,18 +33,33 @@ def parse(text: str, message_class: type[M], name: str = "<string>") -> M:
 
     :raises FatalError: see :func:`read`
     """
-    message = message_class()
-    problem = None
+    message, problem, skipped = message_class(), None, []
     try:
         text_format.Parse(text, message)
     except (text_format.ParseError, UnicodeError, ValueError) as err:
-        problem = find_problem(text, message.DESCRIPTOR) or _as_reported(err)
+        problem, skipped = find_problem(text, message.DESCRIPTOR)
+        if problem is None:
+            problem = None if skipped else _as_reported(err)
+    if problem is None and skipped:
+        return _without(skipped, text, message_class, name)
     if problem is None and not message.IsInitialized():
         missing = "Message missing required fields: " + ", ".join(message.FindInitializationErrors())
         problem = Problem(0, 0, missing, missing[0].lower() + missing[1:])
     if problem is not None:
         _fail(problem, text, message.DESCRIPTOR, name)
     return message
+
+
+def _without(skipped: list[Skipped], text: str, message_class: type[M], name: str) -> M:
+    """Read a text without some fields, and say which they are."""
+    data = text.encode("utf-8", "surrogateescape")
+    for field in reversed(skipped):
+        # Blanks take their place, so that what follows keeps its line and column.
+        gap = re.sub(rb"[^\n]", b" ", data[field.start : field.end])
+        data = data[: field.start] + gap + data[field.end :]
+    for field in skipped:
+        glog.info(f"{name}:{field.line}: {field.name} is left out: it changes the speed of a fork of Caffe only")
+    return parse(data.decode("utf-8", "surrogateescape"), message_class, name)
 
 
 def write(path: str | os.PathLike[str], message: Message) -> None:

@@ -39,21 +39,35 @@ class _Scope:
     given: dict[str, Token] = field(default_factory=dict)
 
 
-def find_problem(text: str, root: Descriptor) -> Problem | None:
-    """The first thing in `text` that a message of type `root` cannot hold, or None if there is nothing."""
+@dataclass(frozen=True)
+class Skipped:
+    """A field of a fork that changes the speed only: what it is called, and the bytes of the text that hold it."""
+
+    name: str
+    line: int
+    start: int
+    end: int
+
+
+def find_problem(text: str, root: Descriptor) -> tuple[Problem | None, list[Skipped]]:
+    """The first thing in `text` that a message of type `root` cannot hold, or None if there is nothing; and the fields
+    before it that may be left out."""
+    skipped: list[Skipped] = []
     try:
-        _Walk(text, root).run()
+        _Walk(text, root, skipped).run()
     except Problem as problem:
-        return problem
-    return None
+        return problem, skipped
+    return None, skipped
 
 
 class _Walk:
     """A recursive descent over the tokens; stops at the first error by raising it."""
 
-    def __init__(self, text: str, root: Descriptor) -> None:
+    def __init__(self, text: str, root: Descriptor, skipped: list[Skipped]) -> None:
         self.tokens = tokens(text)
         self.scopes = [_Scope(root)]
+        self.skipped = skipped
+        self.last: Token | None = None
         self.token = next(self.tokens)
 
     def run(self) -> None:
@@ -63,7 +77,7 @@ class _Walk:
     # tokens
 
     def advance(self) -> Token:
-        token = self.token
+        token = self.last = self.token
         self.token = next(self.tokens, token)
         return token
 
@@ -93,6 +107,9 @@ class _Walk:
             self.fail(f"Expected identifier, got: {name.text}", reason)
         self.advance()
         found = scope.type.fields_by_name.get(name.text)
+        if found is None and forks.changes_speed_only(scope.type.full_name, name.text):
+            self.skip(name)
+            return
         if found is None:
             message = f'Message type "{scope.type.full_name}" has no field named "{name.text}".'
             self.fail(message, self.unknown_field(name.text))
@@ -117,6 +134,22 @@ class _Walk:
         else:
             self.value(found, name)
         self.accept(";", ",")
+
+    def skip(self, name: Token) -> None:
+        """Go past the value of a field that is not in the schema."""
+        self.accept(":")
+        depth = 0
+        while True:
+            token = self.advance()
+            if token.kind == "end":
+                self.fail("Expected a value.", f"{name.text} has no value", at=token)
+            depth += {"{": 1, "<": 1, "[": 1, "}": -1, ">": -1, "]": -1}.get(token.text, 0) * (token.kind == "symbol")
+            # A sign and its number, or two strings side by side, are one value.
+            goes_on = token.text == "-" or (token.kind == self.token.kind == "string")
+            if depth <= 0 and not goes_on:
+                break
+        self.accept(";", ",")
+        self.skipped.append(Skipped(name.text, name.line, name.start, self.last.end))
 
     def list(self, found: FieldDescriptor, name: Token) -> None:
         if self.accept("]"):

@@ -34,12 +34,21 @@ class Problem(Exception):
 
 @dataclass
 class Token:
-    """A piece of text: a name, float, integer, string, symbol, or the end; its position counts from 1."""
+    """A piece of text: a name, float, integer, string, symbol, or the end; its position counts from 1.
+
+    start: how many bytes of the text come before it.
+    """
 
     kind: str
     text: str
     line: int
     column: int
+    start: int = 0
+
+    @property
+    def end(self) -> int:
+        """How many bytes of the text it and all before it are."""
+        return self.start + len(self.text)
 
 
 def tokens(text: str) -> Iterator[Token]:
@@ -61,7 +70,7 @@ def tokens(text: str) -> Iterator[Token]:
             offset, message, reason = _COMPLAINTS[kind](piece)
             raise Problem(line, column + offset + 1, message, reason)
         if kind:
-            yield Token(kind, piece, line, column + 1)
+            yield Token(kind, piece, line, column + 1, match.start())
         before = kind
         if piece == "\n":
             line, column = line + 1, 0

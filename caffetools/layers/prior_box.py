@@ -1,9 +1,9 @@
 """PriorBox, of SSD (Liu et al. 2016): the boxes that detections start from, some around each pixel of a feature map.
 
 Bottoms: the features (N, C, H, W), and the picture. Around the centre ((w + offset) step_w, (h + offset) step_h) of
-every pixel lie, for each min_size s: the square s, the square sqrt(s max_size) if there is one, and for each other aspect
-ratio r (and 1 / r with `flip`) the box s sqrt(r) x s / sqrt(r). The steps are those of the picture's size over H and W
-unless they are given.
+every pixel lie, for each min_size s: the square s, the square sqrt(s max_size) if there is one, and for each other
+aspect ratio r (and 1 / r with `flip`) the box s sqrt(r) x s / sqrt(r). The steps are those of the picture's size over
+H and W unless they are given.
 
 The top is (1, 2, 4 H W P): in channel 0 the corners xmin, ymin, xmax, ymax as shares of the picture's sides, in channel
 1 the four variances of every box (0.1 unless given).

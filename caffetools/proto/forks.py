@@ -3,7 +3,8 @@
     layer_type_hint("Permute")                    -> "Permute belongs to the SSD fork (weiliu89/caffe)"
     field_hint("LayerParameter", "permute_param") -> "permute_param belongs to the SSD fork (weiliu89/caffe)"
 
-The names are those of the forks' own caffe.proto and layer registries. Nothing here can read such nets.
+The names are those of the forks' own caffe.proto and layer registries. Some of their layers and fields exist here as
+well; then nobody asks. Those of SPEED_ONLY are left out of a text when it is read.
 """
 
 from __future__ import annotations
@@ -259,6 +260,28 @@ INSTEAD = {
     "hole_w": "dilation twice, for height and width",
     "kernel": "kernel_size",
 }
+
+
+#: Fields that choose how fast, or in which library, something is computed, and change no result; by message.
+SPEED_ONLY: Mapping[str, str] = {
+    "LayerParameter": "engine forward_type backward_type forward_math backward_math multinode mn_grad_compress_param",
+    "NetParameter": "engine default_forward_type default_backward_type default_forward_math default_backward_math "
+    "reduce_buckets default_conv_algos_override default_cudnn_math_override",
+    "SolverParameter": "engine disabled_update store_blobs_in_old_format",
+    "ConvolutionParameter": "cudnn_convolution_algo_seeker conv_algos_override cudnn_math_override conv_algorithm",
+    "BatchNormParameter": "engine",
+    "ConcatParameter": "engine",
+    "DropoutParameter": "engine",
+    "EltwiseParameter": "engine",
+    "InnerProductParameter": "engine",
+    "DataParameter": "threads parser_threads cache",
+    "TransformationParameter": "use_gpu_transform",
+}
+
+
+def changes_speed_only(message_name: str, field_name: str) -> bool:
+    """Whether a field of a fork may be left out without any result becoming another."""
+    return field_name in SPEED_ONLY.get(message_name.rpartition(".")[2], "").split()
 
 
 def layer_type_hint(layer_type: str) -> str | None:

@@ -112,10 +112,10 @@ ERRORS = [
      'no field named "type" in ConvolutionParameter; LayerParameter has one: is a "}" missing before it?'),
     ("base_lr: 0.1", '1:8: Message type "caffe.NetParameter" has no field named "base_lr".',
      'no field named "base_lr" in NetParameter; is this a solver, where a net is expected?'),
-    ("layer { permute_param { order: 0 } }",
-     '1:23: Message type "caffe.LayerParameter" has no field named "permute_param".',
-     'no field named "permute_param" in LayerParameter; permute_param belongs to the SSD fork '
-     "(weiliu89/caffe)"),
+    ("layer { predict_box_param { order: 0 } }",
+     '1:27: Message type "caffe.LayerParameter" has no field named "predict_box_param".',
+     'no field named "predict_box_param" in LayerParameter; predict_box_param belongs to the MTCNN fork '
+     "(kpzhang93/MTCNN_face_detection_alignment)"),
     ("layer { pooling_param { pool: max } }", '1:35: Unknown enumeration value of "max" for field "pool".',
      'pool takes MAX, AVE or STOCHASTIC, not max; did you mean "MAX"?'),
     ("layer { pooling_param { pool: 7 } }", '1:33: Unknown enumeration value of "7" for field "pool".',
