@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numba
 import numpy as np
 import pytest
 
@@ -38,12 +39,16 @@ MORE = [
 ALL = CASES + MORE
 ALL_IDS = IDS + [f"{settings} on {shape}" for settings, shape, *_ in MORE]
 FIELDS = ("settings", "shape", "stride", "pad", "dilation", "group")
+#: Who computes: cuDNN is there on a device only.
+SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+ENGINES = ["CAFFE"] if SIMULATED else ["CAFFE", "CUDNN"]
 
 
+@pytest.mark.parametrize("by", ENGINES)
 @pytest.mark.parametrize(FIELDS, ALL, ids=ALL_IDS)
-def test_forward_is_the_sum_over_taps(settings, shape, stride, pad, dilation, group, engine):
+def test_forward_is_the_sum_over_taps(settings, shape, stride, pad, dilation, group, by, engine):
     x = uniform(*shape)
-    rig = SingleLayer(text_of("Convolution", settings), x, engine=engine)
+    rig = SingleLayer(text_of("Convolution", f"{settings} engine: {by}"), x, engine=engine)
     w, *b = (blob.cpu_data for blob in rig.layer.blobs)
     (y,) = rig.forward()
     expected = convolve(x, w, b[0] if b else None, stride, pad, dilation, group)
@@ -55,9 +60,11 @@ BOTH = [(kind, *case[:2]) for case in ALL for kind in ("Convolution", "Deconvolu
 BOTH.remove(("Deconvolution", "num_output: 3 kernel_size: 5 pad: 4", (1, 2, 1, 1)))
 
 
+@pytest.mark.parametrize("by", ENGINES)
 @pytest.mark.parametrize(("kind", "settings", "shape"), BOTH)
-def test_passes_equal_the_cpu(kind, settings, shape, engine):
-    rigs = [SingleLayer(text_of(kind, settings), uniform(*shape), engine=where) for where in (engine, None)]
+def test_passes_equal_the_cpu(kind, settings, shape, by, engine):
+    text = text_of(kind, f"{settings} engine: {by}")
+    rigs = [SingleLayer(text, uniform(*shape), engine=where) for where in (engine, None)]
     for mine, other in zip(*(rig.forward() for rig in rigs), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
     dy = uniform(*rigs[0].top[0].shape, seed=5)
@@ -123,11 +130,12 @@ def test_a_result_depends_neither_on_the_batch_nor_on_the_tile(engine):
     x, w = uniform(3, 4, 5, 6).astype(np.float32), uniform(7, 4, 3, 3).astype(np.float32)
     results = []
     for items in (3, 1):
-        product = GatheredProduct.forward(Geometry.of((items, 4, 5, 6), w.shape, (1, 1), (1, 1), (1, 1), 1))
-        for kernel in KERNELS.values():
-            product.kernel = kernel
+        geometry = Geometry.of((items, 4, 5, 6), w.shape, (1, 1), (1, 1), (1, 1), 1)
+        for each in KERNELS:
             y = device_array(engine, items * 7 * 30, np.float32)
-            product.run(to_device(engine, w), to_device(engine, x[:items]), None, y)
+            GatheredProduct.forward(geometry, each).run(
+                to_device(engine, w), to_device(engine, x[:items]), None, y
+            )
             results.append(y.copy_to_host().reshape(items, -1)[0])
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
@@ -142,13 +150,15 @@ def test_every_tile_gives_the_weight_gradient(engine):
     expected = np.zeros((5, 3, 2, 2))
     for r, s in np.ndindex(2, 2):
         expected[:, :, r, s] = np.einsum("nmij,ncij->mc", dy, x[:, :, r : r + 3, s : s + 4])
-    gradient = WeightGradient(Geometry.of(x.shape, expected.shape, (1, 1), (0, 0), (1, 1), 1), np.float32)
-    assert gradient.parts > 1
+    geometry = Geometry.of(x.shape, expected.shape, (1, 1), (0, 0), (1, 1), 1)
     x, dy = (to_device(engine, values.astype(np.float32)) for values in (x, dy))
-    for gradient.kernel in KERNELS.values():
-        dw = to_device(engine, np.zeros(60, np.float32))
-        gradient.add(x, dy, dw)
-        np.testing.assert_allclose(dw.copy_to_host().reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+    for each in KERNELS:
+        for parts in (1, 5):
+            dw = to_device(engine, np.zeros(60, np.float32))
+            WeightGradient(geometry, np.float32, each, parts).add(x, dy, dw)
+            np.testing.assert_allclose(
+                dw.copy_to_host().reshape(expected.shape), expected, rtol=1e-4, atol=1e-5
+            )
 
 
 @pytest.mark.parametrize(

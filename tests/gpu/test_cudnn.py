@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 
+import numba
 import numpy as np
 import pytest
 
@@ -12,6 +13,10 @@ from tests.gpu.fake_cudnn import Fake
 from tests.gpu.test_iteration import NOTHING
 from tests.layers.gradient import SingleLayer, uniform
 from tests.layers.test_convolution import text_of
+
+pytestmark = pytest.mark.skipif(
+    not numba.config.ENABLE_CUDASIM, reason="the stand-in computes in the memory of the host"
+)
 
 CASES = [
     ("num_output: 4 kernel_size: 3 stride: 2 pad: 1", (2, 3, 6, 5)),
@@ -29,13 +34,13 @@ def cudnn(monkeypatch, engine):
 
     def forget():
         conv._plan.cache_clear()
+        cudnn.handle.cache_clear()
         cudnn_conv._graph.cache_clear()
 
     def install(**options):
         module = Fake(**options)
         monkeypatch.setitem(sys.modules, "cudnn", module)
         monkeypatch.setattr(cudnn, "why_not", lambda: "")
-        monkeypatch.setattr(cudnn, "handle", lambda: "handle")
         monkeypatch.setattr(cudnn_conv, "_said", set())
         forget()
         return module

@@ -69,13 +69,14 @@ class GatheredProduct:
     rows: of a group. groups, items: how many. table, classes: see `conv_geometry`. source: lines and columns of x's
     planes. step: pixels of x between two of y. steps: elements between items and groups of x; groups and rows of w;
     items, groups and rows of y. target: columns of y's planes, and lines and columns between two pixels of a class.
+    each: rows and columns of a thread; those that suit the shapes where it is None.
     """
 
-    def __init__(self, rows, groups, items, table, classes, source, step, steps, target):
+    def __init__(self, rows, groups, items, table, classes, source, step, steps, target, each=None):
         engine = current()
         columns = items * max(down * across for _, _, down, across, _, _ in classes.tolist())
         self.empty = columns == 0 or rows == 0
-        each = choose_tile(rows, columns, groups * len(classes), engine.processors)
+        each = each or choose_tile(rows, columns, groups * len(classes), engine.processors)
         self.kernel = KERNELS[each]
         height, width = (SIDE * size for size in sizes_of(each))
         down, across = -(-rows // height), -(-columns // width)
@@ -85,7 +86,7 @@ class GatheredProduct:
         self._table, self._classes = to_device(engine, table), to_device(engine, classes)
 
     @classmethod
-    def forward(cls, g: Geometry) -> GatheredProduct:
+    def forward(cls, g: Geometry, each: tuple[int, int] | None = None) -> GatheredProduct:
         """The convolution: y from x."""
         depth = g.group_channels * g.taps
         steps = (
@@ -94,10 +95,11 @@ class GatheredProduct:
             *(g.outputs * g.y_plane, g.group_outputs * g.y_plane, g.y_plane),
         )
         tables, target = (window_table(g), window_class(g)), (g.across, 1, 1)
-        return cls(g.group_outputs, g.group, g.items, *tables, (g.height, g.width), g.stride, steps, target)
+        sizes = g.group_outputs, g.group, g.items
+        return cls(*sizes, *tables, (g.height, g.width), g.stride, steps, target, each)
 
     @classmethod
-    def backward(cls, g: Geometry) -> GatheredProduct:
+    def backward(cls, g: Geometry, each: tuple[int, int] | None = None) -> GatheredProduct:
         """The data gradient: dx from dy."""
         steps = (
             *(g.outputs * g.y_plane, g.group_outputs * g.y_plane),
@@ -105,7 +107,8 @@ class GatheredProduct:
             *(g.channels * g.x_plane, g.group_channels * g.x_plane, g.x_plane),
         )
         tables, target = spread_tables(g), (g.width, *g.stride)
-        return cls(g.group_channels, g.group, g.items, *tables, (g.down, g.across), (1, 1), steps, target)
+        sizes = g.group_channels, g.group, g.items
+        return cls(*sizes, *tables, (g.down, g.across), (1, 1), steps, target, each)
 
     def run(self, w, x, bias, y) -> None:
         """Compute y; bias: an array with an element for each row of all groups, or None."""

@@ -34,19 +34,23 @@ MOST_PARTS = 1 << 26
 
 
 class WeightGradient:
-    """The weight gradient for given shapes, added to what the array holds."""
+    """The weight gradient for given shapes, added to what the array holds.
 
-    def __init__(self, g: Geometry, dtype):
+    each, parts: rows and columns of a thread, and the parts into which the pixels are cut; what suits the shapes where
+    they are None.
+    """
+
+    def __init__(self, g: Geometry, dtype, each: tuple[int, int] | None = None, parts: int | None = None):
         engine = current()
         self.weights, self.empty = g.weights, g.items * g.y_plane == 0
         rows, columns, pixels = g.group_outputs, g.group_channels * g.taps, g.items * g.y_plane
         # As if for one processor: the parts see to it that all have work, and must be the same everywhere.
-        each = choose_tile(rows, columns, 1, 1, EACH)
+        each = each or choose_tile(rows, columns, 1, 1, EACH)
         self.kernel = KERNELS[each]
         height, width = (SIDE * size for size in sizes_of(each))
         down, across = -(-rows // height), -(-columns // width)
         wanted = -(-BLOCKS // (down * across * g.group))
-        self.parts = max(1, min(wanted, pixels // FEWEST, MOST_PARTS // g.weights))
+        self.parts = parts or max(1, min(wanted, pixels // FEWEST, MOST_PARTS // g.weights))
         self.blocks = down * across * g.group * self.parts
         part = -(-pixels // self.parts)
         engine.workspace.reserve(self.parts * self.weights, dtype)

@@ -37,7 +37,7 @@ def handle() -> int:
     """
     made = cublas.create()
     engine = current()
-    cublas.set_stream(made, int(engine.stream.handle))
+    cublas.set_stream(made, engine.stream_handle)
     mode = cublas.Math.TF32_TENSOR_OP_MATH if engine.tf32 else cublas.Math.DEFAULT_MATH
     cublas.set_math_mode(made, int(mode) | int(cublas.Math.DISALLOW_REDUCED_PRECISION_REDUCTION))
     return made

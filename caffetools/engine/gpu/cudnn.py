@@ -120,7 +120,7 @@ def handle():
     import cudnn
 
     made = cudnn.create_handle()
-    cudnn.set_stream(made, int(current().stream.handle))
+    cudnn.set_stream(made, current().stream_handle)
     return made
 
 

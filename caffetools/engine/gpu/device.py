@@ -43,6 +43,11 @@ class Engine:
         self.processors = device.MULTIPROCESSOR_COUNT if device else 1
         self.name = _text(device.name) if device else "numba's simulator"
 
+    @property
+    def stream_handle(self) -> int:
+        """The compute stream as libraries take it."""
+        return 0 if self.simulated else int(self.stream.handle)
+
     def storage(self, dtype) -> DeviceStorage:
         """Return a new storage with a side on this device, as blobs take one."""
         return DeviceStorage(dtype, self)
