@@ -37,7 +37,8 @@ class HingeLossLayer(LossLayer):
         np.add(x, 1, out=m)
         m[self.rows, self.labels] = 1 - x[self.rows, self.labels]
         np.maximum(m, 0, out=m)
-        total = np.dot(m.reshape(-1), m.reshape(-1)) if self.squared else m.sum()
+        # Not the BLAS's product, whose rounding depends on its threads.
+        total = np.square(m).sum() if self.squared else m.sum()
         top[0].flat_data[0] = total / max(1, len(m))
 
     def backward(self, top, propagate_down, bottom):
