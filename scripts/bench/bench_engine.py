@@ -83,6 +83,9 @@ INNER_PRODUCTS = (
 )
 #: Batches that memory keeps waiting.
 THIN = 8
+#: Seconds until the threads of the library that was measured before stop waiting for work at the processors' expense
+#: (OpenBLAS's do so for 2^28 ticks), and until those of the next one have spread over the processors.
+PAUSE, SPREAD = 0.2, 0.05
 clock = time.perf_counter
 ROW = "{:<20}{:<9}{:>9}{:>9}{:>7}{:>6}{:>7}{:>12}{:>7}{:>10}{:>7}"
 
@@ -97,11 +100,20 @@ def fastest(functions: list[Callable[[], object]], repeats: int) -> list[float]:
         calls.append(max(1, int(0.01 / (clock() - start))))
     for _ in range(repeats):
         for i, function in enumerate(functions):
+            settle(function)
             start = clock()
             for _ in range(calls[i]):
                 function()
             best[i] = min(best[i], (clock() - start) / calls[i])
     return best
+
+
+def settle(function: Callable[[], object]) -> None:
+    """Let other libraries' threads fall asleep and wake this one's."""
+    time.sleep(PAUSE)
+    end = time.perf_counter() + SPREAD
+    while time.perf_counter() < end:
+        function()
 
 
 def random(*shape: int) -> np.ndarray:
@@ -226,9 +238,9 @@ def main() -> None:
             if options.only not in name:
                 continue
             others = [other for other in (torchs, numpys) if other]
-            limit = multiply_add_limit(2, clock=clock)
             best, *times = fastest([ours, *others], options.repeats)
-            limit = max(limit, multiply_add_limit(2, clock=clock))
+            time.sleep(PAUSE)
+            limit = multiply_add_limit(5, clock=clock)
             rate = operations / best / 1e9
             columns = [f"{best * 1e3:.3f}", f"{rate:.0f}", f"{rate / limit:.0%}"]
             columns += [f"{size / best / 1e9:.0f}", f"{size / best / 1e9 / memory:.0%}"] if size else ["", ""]

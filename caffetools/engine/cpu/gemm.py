@@ -99,6 +99,13 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     tile_block = min(most, tiles)
     if rows < jobs * BLOCK_ROWS:
         tile_block = min(most, max(1, tiles // jobs))
+
+    def tiles_of_a_thread(size):
+        blocks = -(-tiles // size)
+        return -(-blocks // threads) * size
+
+    # Of the sizes up to there, the largest that leaves no thread with more tiles than need be.
+    tile_block = min(range(1, tile_block + 1), key=lambda size: (tiles_of_a_thread(size), -size))
     jobs_per_block = -(-jobs // -(-tiles // tile_block))
     panel_block = -(-panels.count // min(panels.count, jobs_per_block))
     apart = (rows if trans_a else depth) * dtype.itemsize
