@@ -15,6 +15,7 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_channels_image import turn_row
+from caffetools.engine.cpu.conv_filters import turn_filters
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
@@ -240,25 +241,13 @@ def _transform_filters(
     """
     _, depth, rows, lanes, vectors = sizes
     size, strip = TAPS * TAPS, vectors * lanes
-    # Whole squares are turned faster than parts of them: where w goes on, the taps that follow come along.
-    whole = (size + lanes - 1) // lanes * lanes
     # The transposed convolution sees the filters from behind.
     last, step = ((size - 1) * lanes, -lanes) if transposed else (0, lanes)
     for first in range(0, depth, lanes):
         count = min(lanes, depth - first)
         for v in range(vectors):
-            m = min(row + v * lanes, rows - 1)
-            used = max(0, min(lanes, rows - row - v * lanes))
-            if transposed:
-                for k in range(count):
-                    source = ((group * depth + first + k) * rows + m) * size
-                    columns = whole if source + (lanes - 1) * size + whole <= w.size else size
-                    target = simd.at(memory, taps + k * size * lanes), lanes, lanes
-                    turn(turner, (simd.at(w, source), size, used, columns), target)
-            else:
-                source = ((group * rows + m) * depth + first) * size
-                target = simd.at(memory, taps), lanes, lanes
-                turn(turner, (simd.at(w, source), depth * size, used, count * size), target)
+            m = row + v * lanes
+            turn_filters(turner, lanes, w, transposed, (depth, rows, size), group, m, first, count, memory, taps)
             out = simd.at(memory, filters + first * strip + v * lanes)
             transform(
                 address,
