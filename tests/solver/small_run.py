@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 from caffetools.formats import prototxt
 from caffetools.proto import caffe_pb2
-from caffetools.solver import Solver
+from caffetools.solver import Solver, control
 from tests.recorded import FORMATS
 
 NET = """
@@ -54,6 +56,12 @@ def solver_param(more: str = "") -> caffe_pb2.SolverParameter:
 def make_solver(more: str = "", **arguments) -> Solver:
     """Return a solver on the files of the present folder."""
     return Solver(solver_param(more), **arguments)
+
+
+def tick_at_each_look(monkeypatch) -> None:
+    """Let the clock of time limits move on by a second whenever a run looks at it, and at no other time."""
+    seconds = itertools.count()
+    monkeypatch.setattr(control, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
 
 
 class Recorder:

@@ -17,7 +17,7 @@ from caffetools.glog import FatalError
 from caffetools.proto import caffe_pb2
 from caffetools.solver import Solver, snapshot
 from caffetools.solver.control import RunControl
-from tests.solver.small_run import Recorder, lay_out, make_solver, solver_param
+from tests.solver.small_run import Recorder, lay_out, make_solver, solver_param, tick_at_each_look
 
 
 @pytest.fixture(autouse=True)
@@ -134,11 +134,13 @@ def test_no_early_stop_while_it_improves():
     assert solver.iter == 40
 
 
-def test_time_limit_of_a_run_without_last_snapshot(capfd):
-    solver, _ = solve('time_limit: "0.2s" max_iter: 100000000 test_interval: 100000 snapshot_after_train: false')
-    assert 0 < solver.iter < 100000000
-    assert f"s_iter_{solver.iter}.solverstate" in files()
-    assert capfd.readouterr().err.count("The time limit of 0.2s is reached") == 1
+def test_time_limit_of_a_run_without_last_snapshot(capfd, monkeypatch):
+    tick_at_each_look(monkeypatch)
+    solver, _ = solve('time_limit: "12s" snapshot_after_train: false')
+    # It looks four times in the test of iteration 0, after each of five steps, and in the test of iteration 5.
+    assert solver.iter == 5
+    assert files("*.solverstate") == ["s_iter_5.solverstate"]
+    assert capfd.readouterr().err.count("The time limit of 12s is reached") == 1
 
 
 # Plateau

@@ -13,7 +13,7 @@ from caffetools.glog import FatalError
 from caffetools.tools.reproduction import reproduce
 from caffetools.tools.train import train
 from tests.recorded import run_tool
-from tests.solver.small_run import lay_out, solver_param
+from tests.solver.small_run import lay_out, solver_param, tick_at_each_look
 
 EFFECTS = {"sigint_effect": "stop", "sighup_effect": "snapshot", "sigterm_effect": "stop"}
 
@@ -45,11 +45,12 @@ def numbers(name):
         ("max_iter: 20 random_seed: -1", {}),
         ('max_iter: 20 random_seed: -1 type: "Adam" ema_decay: 0.9', {}),
         ("max_iter: 20", {"changes": ["net.layer[conv1].convolution_param.num_output=3", "solver.base_lr=0.1"]}),
-        ("max_iter: 100000000", {"settings": {"time_limit": "0.3s"}}),
+        ("max_iter: 100000000", {"settings": {"time_limit": "30s"}}),
         ("max_iter: 20", {"metrics_interval": 3}),
     ],
 )
-def test_same_bits(more, arguments, capfd):
+def test_same_bits(more, arguments, capfd, monkeypatch):
+    tick_at_each_look(monkeypatch)
     run(more, **arguments)
     Path("solver.prototxt").unlink()
     Path("net.prototxt").unlink()  # all that is needed is in the folder
