@@ -1,0 +1,162 @@
+"""The pages of the documentation that are made, not written: one for each command and each layer type.
+
+MkDocs calls `on_config` and `on_files` when it builds the site (see mkdocs.yml); `command_pages` and `layer_pages` return
+the same pages to anybody else, as Markdown by their paths.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from caffetools.cli import commands
+from caffetools.cli.command import Tool
+from caffetools.layers import built_in_types, layer_class, module_name
+from caffetools.proto import caffe_pb2
+from caffetools.proto.fields import is_repeated
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ROOT / "caffetools"
+#: The types that only forks of Caffe had.
+FORKS = {
+    "Axpy", "BN", "ConvolutionDepthwise", "DepthwiseConvolution", "DetectionOutput", "Interp", "MultiBoxLoss", "Normalize",
+    "Permute", "PriorBox", "ReLU6", "ROIPooling", "ShuffleChannel", "SmoothL1Loss", "Upsample",
+}  # fmt: skip
+
+
+def command_pages() -> dict[str, str]:
+    """Return a page for each command, and their index."""
+    suite = commands.load("caffe")
+    names = [*suite.commands, *commands.ACTIONS, *commands.TOOLS]
+    pages, rows = {}, []
+    for name in names:
+        tool = suite.commands.get(name) or commands.load(name)
+        program = name if name in commands.TOOLS else f"caffe {name}"
+        pages[f"commands/{name}.md"] = _command_page(tool, program)
+        rows.append(f"| [`{program}`]({name}.md) | {tool.short_help} |")
+    head = "# Commands\n\nEvery tool is a program of its own and a sub-command of `caffe`; `--help` shows its flags.\n\n"
+    pages["commands/index.md"] = head + "\n".join(["| command | what it does |", "|---|---|", *rows]) + "\n"
+    return pages
+
+
+def _command_page(tool: Tool, program: str) -> str:
+    usage = tool.usage.replace("<program>", program).strip()
+    lines = [f"# {program}", "", tool.short_help[:1].upper() + tool.short_help[1:] + ".", "", "```text", usage, "```", ""]
+    if tool.examples:
+        examples = [example.replace("<program>", program) for example in tool.examples]
+        lines += ["Examples:", "", "```text", *examples, "```", ""]
+    own = [flag for flag in tool.own_flags if flag.help]
+    if own:
+        lines += ["| flag | default | meaning |", "|---|---|---|"]
+        lines += [f"| `--{flag.name}` | {_code(flag.default_value)} | {_cell(flag.help)} |" for flag in own]
+        lines.append("")
+    lines.append("The [flags of all commands](index.md) (`--log_dir`, `--v`, `--traceback` ...) come on top.")
+    return "\n".join(lines) + "\n"
+
+
+def layer_pages() -> dict[str, str]:
+    """Return a page for each layer type, and their index."""
+    pages, rows = {}, []
+    for kind in sorted(built_in_types(), key=str.lower):
+        name = module_name(kind)
+        source = SOURCES / "layers" / f"{name}.py"
+        text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")))
+        first = text.split("\n\n")[0].replace("\n", " ")
+        pages[f"layers/{name}.md"] = _layer_page(kind, text, (source.parent / f"{name}_cu.py").exists())
+        mark = " (of forks)" if kind in FORKS else ""
+        rows.append(f"| [{kind}]({name}.md){mark} | {_cell(first)} |")
+    head = (
+        "# Layers\n\nOne file each in `caffetools/layers`, whose documentation these pages are. In formulas x is a bottom, y a "
+        "top, dx and dy their gradients.\n\n"
+    )
+    pages["layers/index.md"] = head + "\n".join(["| type | |", "|---|---|", *rows]) + "\n"
+    return pages
+
+
+def _layer_page(kind: str, text: str, on_gpu: bool) -> str:
+    lines = [f"# {kind}", "", _markdown(text), ""]
+    comments = _field_comments()
+    for setting in layer_class(kind).settings():
+        field = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.get(setting)
+        if field is None:
+            continue
+        lines += [f"## {setting}", "", "| field | type | default | |", "|---|---|---|---|"]
+        for inner in field.message_type.fields:
+            comment = comments.get((field.message_type.full_name.removeprefix("caffe."), inner.name), "")
+            lines.append(f"| `{inner.name}` | {_type(inner)} | {_default(inner)} | {_cell(comment)} |")
+        lines.append("")
+    lines.append("On a GPU it has kernels of its own." if on_gpu else "On a GPU it runs on the host.")
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(text: str) -> str:
+    """Turn a docstring into Markdown: its formulas are indented already, which is how Markdown marks code."""
+    return re.sub(r"(?m)^(\S[^\n]*)\n( {4})", r"\1\n\n\2", text)
+
+
+def _field_comments() -> dict[tuple[str, str], str]:
+    """Return what caffe.proto says of fields, by message and name."""
+    comments, scope = {}, []
+    for line in (SOURCES / "proto" / "caffe.proto").read_text(encoding="utf-8").splitlines():
+        opened = re.match(r"\s*message (\w+) {", line)
+        if opened:
+            scope.append(opened[1])
+        elif re.match(r"\s*}\s*$", line) and scope:
+            scope.pop()
+        field = re.match(r"\s*(?:optional|repeated|required) \S+ (\w+) = \d+.*?;\s*//\s*(.*)", line)
+        if field and scope:
+            comments[".".join(scope), field[1]] = field[2]
+    return comments
+
+
+def _type(field) -> str:
+    kinds = {
+        field.TYPE_BOOL: "bool", field.TYPE_FLOAT: "float", field.TYPE_DOUBLE: "double", field.TYPE_STRING: "string",
+        field.TYPE_BYTES: "bytes",
+    }  # fmt: skip
+    if field.enum_type is not None:
+        name = ", ".join(f"`{value.name}`" for value in field.enum_type.values)
+    elif field.message_type is not None:
+        name = field.message_type.name
+    else:
+        name = kinds.get(field.type, "integer")
+    return f"{name}, repeated" if is_repeated(field) else name
+
+
+def _default(field) -> str:
+    if is_repeated(field) or field.message_type is not None or not field.has_default_value:
+        return ""
+    if field.enum_type is not None:
+        return f"`{field.enum_type.values_by_number[field.default_value].name}`"
+    if field.type == field.TYPE_BOOL:
+        return f"`{str(field.default_value).lower()}`"
+    return f"`{field.default_value:.6g}`" if isinstance(field.default_value, float) else f"`{field.default_value}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _code(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{text}`" if text and value != () else ""
+
+
+def on_config(config):
+    """Give the made pages their place in the navigation (called by MkDocs)."""
+    for section in config.nav[-1]["Reference"]:
+        for title, pages in (("Commands", command_pages()), ("Layers", layer_pages())):
+            if isinstance(section, dict) and title in section:
+                first = min(pages, key=lambda path: not path.endswith("index.md"))
+                section[title] = [first, *sorted(path for path in pages if path != first)]
+    return config
+
+
+def on_files(files, config):
+    """Add the made pages (called by MkDocs)."""
+    from mkdocs.structure.files import File
+
+    for path, text in {**command_pages(), **layer_pages()}.items():
+        files.append(File.generated(config, path, content=text))
+    return files

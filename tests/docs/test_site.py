@@ -1,0 +1,64 @@
+"""The documentation's site: all pages are there, links lead somewhere, and it builds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caffetools.cli import commands
+from caffetools.layers import built_in_types
+from scripts import docs_pages
+
+ROOT = Path(__file__).parents[2]
+WRITTEN = sorted((ROOT / "docs").glob("*.md"))
+
+
+def test_every_command_has_a_page():
+    pages = docs_pages.command_pages()
+    for name in (*commands.ACTIONS, *commands.TOOLS, "train", "test", "time", "device_query"):
+        assert f"commands/{name}.md" in pages
+    train = pages["commands/train.md"]
+    assert "caffe train" in train and "`--solver`" in train and "<program>" not in train
+
+
+def test_every_layer_has_a_page_with_its_settings():
+    pages = docs_pages.layer_pages()
+    assert len(pages) == len(built_in_types()) + 1
+    pooling = pages["layers/pooling.md"]
+    assert "| `pool` | `MAX`, `AVE`, `STOCHASTIC` | `MAX` |" in pooling
+    assert "Zeiler and Fergus 2013" in pooling
+
+
+def test_the_types_of_forks_are_not_the_originals():
+    golden = (ROOT / "tests" / "golden" / "formats" / "log_bad_layer_type.txt").read_text()
+    originals = set(re.search(r"known types: (.*)\)", golden)[1].split(", "))
+    assert set(built_in_types()) - originals == docs_pages.FORKS
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_links_and_pictures_are_there(page):
+    made = {**docs_pages.command_pages(), **docs_pages.layer_pages()}
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http:", "https:")):
+            assert (page.parent / target).exists() or target in made, target
+
+
+def test_every_written_page_is_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text()
+    assert [page.name for page in WRITTEN if page.name not in text] == []
+
+
+def test_it_builds(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    result = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "site" / "layers" / "pooling" / "index.html").exists()
+    assert (tmp_path / "site" / "commands" / "train" / "index.html").exists()
