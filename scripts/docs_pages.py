@@ -1,7 +1,7 @@
 """The pages of the documentation that are made, not written: one for each command and each layer type.
 
-MkDocs calls `on_config` and `on_files` when it builds the site (see mkdocs.yml); `command_pages` and `layer_pages` return
-the same pages to anybody else, as Markdown by their paths.
+MkDocs calls `on_config` and `on_files` when it builds the site (see mkdocs.yml); `command_pages` and `layer_pages`
+return the same pages to anybody else, as Markdown by their paths.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "caffetools"
 #: The types that only forks of Caffe had.
 FORKS = {
-    "Axpy", "BN", "ConvolutionDepthwise", "DepthwiseConvolution", "DetectionOutput", "Interp", "MultiBoxLoss", "Normalize",
-    "Permute", "PriorBox", "ReLU6", "ROIPooling", "ShuffleChannel", "SmoothL1Loss", "Upsample",
+    "Axpy", "BN", "ConvolutionDepthwise", "DepthwiseConvolution", "DetectionOutput", "Interp", "MultiBoxLoss",
+    "Normalize", "Permute", "PriorBox", "ReLU6", "ROIPooling", "ShuffleChannel", "SmoothL1Loss", "Upsample",
 }  # fmt: skip
 
 
@@ -35,14 +35,15 @@ def command_pages() -> dict[str, str]:
         program = name if name in commands.TOOLS else f"caffe {name}"
         pages[f"commands/{name}.md"] = _command_page(tool, program)
         rows.append(f"| [`{program}`]({name}.md) | {tool.short_help} |")
-    head = "# Commands\n\nEvery tool is a program of its own and a sub-command of `caffe`; `--help` shows its flags.\n\n"
+    head = "# Commands\n\nTools are programs of their own and sub-commands of `caffe`; `--help` shows the flags.\n\n"
     pages["commands/index.md"] = head + "\n".join(["| command | what it does |", "|---|---|", *rows]) + "\n"
     return pages
 
 
 def _command_page(tool: Tool, program: str) -> str:
     usage = tool.usage.replace("<program>", program).strip()
-    lines = [f"# {program}", "", tool.short_help[:1].upper() + tool.short_help[1:] + ".", "", "```text", usage, "```", ""]
+    sentence = tool.short_help[:1].upper() + tool.short_help[1:] + "."
+    lines = [f"# {program}", "", sentence, "", "```text", usage, "```", ""]
     if tool.examples:
         examples = [example.replace("<program>", program) for example in tool.examples]
         lines += ["Examples:", "", "```text", *examples, "```", ""]
@@ -67,8 +68,8 @@ def layer_pages() -> dict[str, str]:
         mark = " (of forks)" if kind in FORKS else ""
         rows.append(f"| [{kind}]({name}.md){mark} | {_cell(first)} |")
     head = (
-        "# Layers\n\nOne file each in `caffetools/layers`, whose documentation these pages are. In formulas x is a bottom, y a "
-        "top, dx and dy their gradients.\n\n"
+        "# Layers\n\nOne file each in `caffetools/layers`, whose documentation these pages are. In formulas x is a bottom, "
+        "y a top, dx and dy their gradients.\n\n"
     )
     pages["layers/index.md"] = head + "\n".join(["| type | |", "|---|---|", *rows]) + "\n"
     return pages
