@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caffetools.glog import check_eq
+from caffetools.glog import check, check_eq
 from caffetools.layers.convolution import ConvolutionLayer
 
 
@@ -14,5 +14,6 @@ class ConvolutionDepthwiseLayer(ConvolutionLayer):
         channels = bottom[0].shape[bottom[0].canonical_axis(param.axis)]
         words = f"each channel has one filter (layer '{self.name}')"
         check_eq(param.num_output, channels, "num_output == channels", words)
+        check(param.group in (1, channels), "group == channels", words)
         param.group = channels
         super().setup(bottom, top)

@@ -64,6 +64,7 @@ class MultiBoxLossLayer(LossLayer):
         self.smooth = param.loc_loss_type == Param.SMOOTH_L1
 
     def reshape(self, bottom, top):
+        self.refuse_in_place(bottom, top)
         loc, conf, prior, truth = bottom
         where = f"(layer '{self.name}')"
         self.items, self.priors = loc.shape[0], prior.count // 8

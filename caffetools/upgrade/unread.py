@@ -39,7 +39,7 @@ UNREAD = {
     "ImageData": {"data_param": _ALL_BUT_PREFETCH},
     "InfogainLoss": {"softmax_param": ("axis",)},
     # The scale of a window_data_param moves to transform_param, but is read where it was.
-    "WindowData": {"data_param": _ALL_BUT_PREFETCH, "transform_param": ("scale", "force_gray", "augmentation")},
+    "WindowData": {"data_param": _ALL_BUT_PREFETCH, "transform_param": ("scale", "force_gray")},
 }
 
 

@@ -156,6 +156,7 @@ NORMS = [
     *changes("ignore_label: 1"),
     *changes("normalization: NONE", "normalization: FULL", given="ignore_label: 1"),
 ]
+SOFT_TARGETS_ELSEWHERE = refused("class_weighting: 1", "weight_by_label_freqs: true", "label_smoothing: 0.1")
 WITHOUT_PREFETCH = refused(
     'source: "x"', "batch_size: 3", "rand_skip: 1", "backend: LMDB", "scale: 2", 'mean_file: "m"',
     "crop_size: 2", "mirror: true", "force_encoded_color: true",
@@ -188,7 +189,11 @@ LINES: dict[str, dict[str, list[Line]]] = {
     "Accuracy": {"accuracy_param": changes("top_k: 2", "axis: 2", "ignore_label: 1")},
     "ArgMax": {"argmax_param": changes("out_max_val: true", "top_k: 2", "axis: 1")},
     "BatchNorm": {
-        "batch_norm_param": changes("use_global_stats: true", "moving_average_fraction: 0.5", "eps: 0.5")
+        "batch_norm_param": [
+            *changes("use_global_stats: true", "moving_average_fraction: 0.5", "eps: 0.5", "scale_bias: true"),
+            *changes("scale_filler { value: 2 }", "bias_filler { value: 2 }", given="scale_bias: true"),
+            *refused("scale_filler { value: 2 }", "bias_filler { value: 2 }"),
+        ]
     },
     "Bias": {"bias_param": BROADCAST},
     "Clip": {"clip_param": changes("min: -0.2", "max: 0.2")},
@@ -256,7 +261,9 @@ LINES: dict[str, dict[str, list[Line]]] = {
     },
     "InfogainLoss": {
         "infogain_loss_param": changes('source: "other_h.binaryproto"', "axis: 2"),
-        "loss_param": [*NORMS, *refused("normalize: false", words="normalize is deprecated")],
+        "loss_param": [
+            *NORMS, *SOFT_TARGETS_ELSEWHERE, *refused("normalize: false", words="normalize is deprecated"),
+        ],
         "softmax_param": [*ENGINES, *refused("axis: 2", words="Write infogain_loss_param { axis")],
     },
     "InnerProduct": {
@@ -322,13 +329,19 @@ LINES: dict[str, dict[str, list[Line]]] = {
     },
     "Sigmoid": {"sigmoid_param": ENGINES},
     "SigmoidCrossEntropyLoss": {
-        "loss_param": [*NORMS, *changes("normalize: true"), *changes("normalization: VALID")]
+        "loss_param": [
+            *NORMS, *SOFT_TARGETS_ELSEWHERE, *changes("normalize: true"), *changes("normalization: VALID"),
+        ]
     },
     "Slice": {"slice_param": changes("axis: 0", "slice_point: 1", "slice_dim: 0")},
     "Softmax": {"softmax_param": [*changes("axis: 2"), *ENGINES]},
     "SoftmaxWithLoss": {
         "softmax_param": [*changes("axis: 2"), *ENGINES],
-        "loss_param": [*NORMS, *changes("normalize: false")],
+        "loss_param": [
+            *NORMS,
+            *changes("normalize: false", "class_weighting: [3, 2, 1]", "label_smoothing: 0.3"),
+            *refused("weight_by_label_freqs: true", words="class_weighting"),
+        ],
     },
     "Swish": {"swish_param": changes("beta: 2")},
     "TanH": {"tanh_param": ENGINES},

@@ -17,10 +17,14 @@ from caffetools.layers import built_in_types, check_settings, layer_class, types
 from caffetools.layers.unread import refuse_unread_settings
 from caffetools.proto import caffe_pb2
 from caffetools.proto.fields import is_repeated
+from tests.layers import fork_tables, settings_table
 from tests.layers.gradient import SingleLayer, uniform
-from tests.layers.settings_table import INNER, LEAVES, LINES, LOGS, REFUSED, TYPES
+from tests.layers.settings_table import LEAVES, LOGS, REFUSED
 from tests.recorded import log_lines
 
+TYPES = settings_table.TYPES | fork_tables.TYPES
+LINES = settings_table.LINES | fork_tables.LINES
+INNER = settings_table.INNER | fork_tables.INNER
 PICTURES = np.random.default_rng(8).integers(0, 256, (6, 3, 8, 9), np.uint8)
 MESSAGES = [
     field.name for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields if field.name.endswith("_param")

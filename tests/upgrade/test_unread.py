@@ -91,8 +91,10 @@ def test_the_table_agrees_with_the_layers(kind):
     extra = {"transform_param"} if kind == "HDF5Data" else set()
     assert set(READ[kind]) & V1_MESSAGES == set(cls.settings()) & V1_MESSAGES | extra
     moved = f"{'data' if kind == 'Data' else kind.removesuffix('Data').lower() + '_data'}_param"
-    for message in cls.settings():
-        fields = set(cls.refuses.get(message, ()))
+    for message in V1_MESSAGES & set(cls.settings()):
+        descriptor = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name[message].message_type
+        # Old files have no fields of our own, whose numbers begin at 10000.
+        fields = {name for name in cls.refuses.get(message, ()) if descriptor.fields_by_name[name].number < 10000}
         if message == moved:
             fields -= set(MOVED)
         assert set(UNREAD.get(kind, {}).get(message, ())) == fields, message
