@@ -68,8 +68,8 @@ def layer_pages() -> dict[str, str]:
         mark = " (of forks)" if kind in FORKS else ""
         rows.append(f"| [{kind}]({name}.md){mark} | {_cell(first)} |")
     head = (
-        "# Layers\n\nOne file each in `caffetools/layers`, whose documentation these pages are. In formulas x is a bottom, "
-        "y a top, dx and dy their gradients.\n\n"
+        "# Layers\n\nOne file each in `caffetools/layers`, whose documentation these pages are. In formulas x is a "
+        "bottom, y a top, dx and dy their gradients.\n\n"
     )
     pages["layers/index.md"] = head + "\n".join(["| type | |", "|---|---|", *rows]) + "\n"
     return pages
