@@ -89,8 +89,13 @@ GRADIENTS: dict[str, Case] = {
         ),
         in_place=ANY, learns=True, tolerance=1e-6,
     ),
-    "ConvolutionDepthwise": Case(variants=depthwise("", "bias_term: false"), shapes=THREE_CHANNELS, learns=True),
-    "DepthwiseConvolution": Case(variants=depthwise("group: 3", ""), shapes=THREE_CHANNELS, learns=True),
+    "ConvolutionDepthwise": Case(
+        variants=depthwise("", "bias_term: false"), shapes=THREE_CHANNELS, more=(several(3), 3), more_check=(0, 1, 2),
+        learns=True,
+    ),
+    "DepthwiseConvolution": Case(
+        variants=depthwise("group: 3", ""), shapes=THREE_CHANNELS, more=(several(2), 2), learns=True
+    ),
     "Interp": Case(variants=settings("interp_param", *RESIZED)),
     "MultiBoxLoss": Case(
         with_truth,
