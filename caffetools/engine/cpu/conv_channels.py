@@ -32,7 +32,7 @@ from caffetools.engine.cpu.workspace import scratch, thread_scratch
 
 #: Turned images that are made before they are used; and most of what a block turns for itself, which stays in
 #: an outer cache of one processor.
-GROUP_BYTES, OWN_BYTES = 8 << 20, 512 << 10
+GROUP_BYTES, OWN_BYTES = 4 << 20, 512 << 10
 #: Outputs of a block for each channel, and how few they may be where there is little work for many threads.
 BLOCK_PIXELS, FEWEST_PIXELS = 192, 48
 #: Blocks turn what they see where there are so many for each thread that they need not share it, and where they
