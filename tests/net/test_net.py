@@ -255,7 +255,7 @@ def test_outputs_in_name_order(make_net):
             'name: "a" type: "relu" bottom: "x" top: "a"',
             r"Unknown layer type: relu \(known types: .*\) did you mean ReLU\?",
         ),
-        ('name: "a" type: "Permute" bottom: "x" top: "a"', r"Unknown layer type: Permute .*SSD"),
+        ('name: "a" type: "PSROIPooling" bottom: "x" top: "a"', r"Unknown layer type: PSROIPooling .*R-FCN"),
         (
             'name: "a" type: "Softmax" bottom: "x" top: "a" loss_weight: 1 loss_weight: 2',
             r"loss_weight must be unspecified or specified once per top blob\.",
