@@ -253,7 +253,6 @@ INSTEAD = {
     "DepthwiseConvolution": 'type "Convolution" (its group makes it depthwise)',
     "dilation_h": "dilation twice, for height and width",
     "dilation_w": "dilation twice, for height and width",
-    "ReLU6": 'type "Clip" with clip_param { min: 0 max: 6 }',
     "Recurrent": 'type "LSTM" or "RNN"',
     "hole": "dilation",
     "hole_h": "dilation twice, for height and width",

@@ -105,7 +105,10 @@ WORDS = [
         "DepthwiseConvolution belongs to the MobileNet fork (yonghenglh6/DepthwiseConvolution); "
         'use type "Convolution" (its group makes it depthwise) instead',
     ),
-    (forks.layer_type_hint("ReLU6"), 'use type "Clip" with clip_param { min: 0 max: 6 } instead'),
+    (
+        forks.layer_type_hint("CReLU"),
+        'use a "Power" layer with scale: -1, a "Concat" of both and a "ReLU" instead',
+    ),
     (forks.layer_type_hint("Recurrent"), 'use type "LSTM" or "RNN" instead'),
     (forks.field_hint("ConvolutionParameter", "kernel"), "use kernel_size instead"),
     (forks.layer_type_hint("NoSuchLayer"), None),
