@@ -8,6 +8,7 @@ import pytest
 from caffetools.engine.cpu import gemm, inner_product, simd, tiles, turn
 from caffetools.engine.cpu.panels import Panels
 from tests.engine import test_conv, test_gemm
+from tests.layers import test_recurrent
 
 
 @pytest.fixture(params=list(simd.WIDTHS))
@@ -36,6 +37,11 @@ def test_gemm_at_every_vector_width(width, m, n, k, trans_a, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_inner_product_at_every_vector_width(width, dtype):
     test_gemm.test_inner_product(33, 50, 90, dtype)
+
+
+@pytest.mark.parametrize("kind", test_recurrent.KINDS)
+def test_recurrent_layers_at_every_vector_width(width, kind):
+    test_recurrent.test_equals_one_step_after_the_other(kind, (2, 3, (5,), 70, None))
 
 
 @pytest.mark.parametrize(
