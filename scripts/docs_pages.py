@@ -15,14 +15,10 @@ from caffetools.cli.command import Tool
 from caffetools.layers import built_in_types, layer_class, module_name
 from caffetools.proto import caffe_pb2
 from caffetools.proto.fields import is_repeated
+from caffetools.proto.forks import is_of_a_fork
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "caffetools"
-#: The types that only forks of Caffe had.
-FORKS = {
-    "Axpy", "BN", "ConvolutionDepthwise", "DepthwiseConvolution", "DetectionOutput", "Interp", "MultiBoxLoss",
-    "Normalize", "Permute", "PriorBox", "ReLU6", "ROIPooling", "ShuffleChannel", "SmoothL1Loss", "Upsample",
-}  # fmt: skip
 
 
 def command_pages() -> dict[str, str]:
@@ -65,7 +61,7 @@ def layer_pages() -> dict[str, str]:
         text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")))
         first = text.split("\n\n")[0].replace("\n", " ")
         pages[f"layers/{name}.md"] = _layer_page(kind, text, (source.parent / f"{name}_cu.py").exists())
-        mark = " (of forks)" if kind in FORKS else ""
+        mark = " (of forks)" if is_of_a_fork(kind) else ""
         rows.append(f"| [{kind}]({name}.md){mark} | {_cell(first)} |")
     head = (
         "# Layers\n\nOne file each in `caffetools/layers`, whose documentation these pages are. In formulas x is a "

@@ -97,7 +97,10 @@ def _refuse(layer_type: str):
         by_lower_case = {known.lower(): known for known in types}
         near = difflib.get_close_matches(layer_type.lower(), by_lower_case, n=1)
         hint = f"did you mean {by_lower_case[near[0]]}?" if near else ""
+    # The original's types in its own list, as readers of its logs know it.
+    own = [known for known in types if not forks.is_of_a_fork(known)]
+    others = [known for known in types if forks.is_of_a_fork(known)]
     glog.fatal(
         f"Check failed: registry.count(type) == 1 (0 vs. 1) Unknown layer type: {layer_type} "
-        f"(known types: {', '.join(types)})" + (f" {hint}" if hint else "")
+        f"(known types: {', '.join(own)}) (of forks: {', '.join(others)})" + (f" {hint}" if hint else "")
     )

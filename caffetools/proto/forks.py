@@ -283,6 +283,11 @@ def changes_speed_only(message_name: str, field_name: str) -> bool:
     return field_name in SPEED_ONLY.get(message_name.rpartition(".")[2], "").split()
 
 
+def is_of_a_fork(layer_type: str) -> bool:
+    """Whether a layer type, which may exist here, comes from a fork and not from the original."""
+    return layer_type == "ReLU6" or any(layer_type in fork.layers.split() for fork in FORKS)
+
+
 def layer_type_hint(layer_type: str) -> str | None:
     """Return whose layer type this is, if it is known from a fork, and what to use instead, if that is known."""
     return _hint(layer_type, (fork for fork in FORKS if layer_type in fork.layers.split()))

@@ -38,7 +38,10 @@ def test_the_rest_is_read(capfd):
     ]
 
 
-@pytest.mark.parametrize("value", ['"MKLDNN"', "'a' \"b\"", "-3", "MKL2017", "{ x: 1 }", ": 5", "< y: 'z' >", "[ 1, 2 ]"])
+VALUES = ['"MKLDNN"', "'a' \"b\"", "-3", "MKL2017", "{ x: 1 }", ": 5", "< y: 'z' >", "[ 1, 2 ]"]
+
+
+@pytest.mark.parametrize("value", VALUES)
 def test_values_of_every_kind(value):
     text = f'layer {{ engine: {value} name: "a" }}'.replace(": : ", ": ")
     assert prototxt.parse(text, caffe_pb2.NetParameter).layer[0].name == "a"

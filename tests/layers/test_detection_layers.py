@@ -1,4 +1,4 @@
-"""The layers of SSD: PriorBox and DetectionOutput beside OpenCV's, MultiBoxLoss beside PyTorch's automatic gradients."""
+"""The layers of SSD: PriorBox and DetectionOutput beside OpenCV, MultiBoxLoss beside PyTorch's own gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ PRIORS = [
     "min_size: 30 variance: 0.1 clip: false",
     "min_size: 30 max_size: 60 aspect_ratio: 2 variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 clip: false",
     "min_size: 30 max_size: 60 aspect_ratio: 2 aspect_ratio: 3 flip: false clip: true variance: 0.3",
-    "min_size: 20 min_size: 40 max_size: 30 max_size: 70 aspect_ratio: 2 step: 16 offset: 0.25 clip: false variance: 0.1",
+    "min_size: 20 min_size: 40 max_size: 30 max_size: 70 aspect_ratio: 2 step: 16 offset: 0.25 variance: 0.1 "
+    "clip: false",
 ]
 
 
