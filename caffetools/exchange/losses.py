@@ -73,12 +73,25 @@ def softmax_with_loss(step: Step) -> list[str]:
     labels = step.to_index(step.reshape(step.inputs[1], _items))
     counted = _counted(step, labels)
     known = step.node("Clip", labels, step.constant(0, np.int64), step.constant(layer.classes - 1, np.int64))
-    chosen = step.node("GatherElements", probability, known, axis=1)
     floor = step.constant(np.finfo(np.float32).tiny)
-    losses = step.node("Neg", step.node("Mul", counted, step.node("Log", step.node("Max", chosen, floor))))
+    if layer.targets is None:
+        chosen = step.node("GatherElements", probability, known, axis=1)
+        logs = step.node("Log", step.node("Max", chosen, floor))
+    else:
+        logs = _soft_targets(step, step.node("Log", step.node("Max", probability, floor)), known)
+    losses = step.node("Neg", step.node("Mul", counted, logs))
     outer = _count(step, labels, 0, 1)
     loss = _normalised(step, losses, counted, _mode(step, NORMS.VALID), outer)
     return [loss, *([step.like_top(probability, 1)] if len(step.side.top) > 1 else [])]
+
+
+def _soft_targets(step: Step, logs: str, labels: str) -> str:
+    """Return the sum of t_c log p_c over the classes, with their weights and smoothing."""
+    weights, smoothing = step.layer.targets
+    own = step.node("GatherElements", logs, labels, axis=1)
+    own = step.scaled(step.node("Mul", own, step.node("Gather", step.constant(weights), labels)), 1 - smoothing)
+    alike = step.constant((smoothing * weights / weights.size).reshape(1, -1, 1))
+    return step.node("Add", own, step.sum(step.node("Mul", logs, alike), [1]))
 
 
 def infogain_loss(step: Step) -> list[str]:

@@ -9,7 +9,16 @@ from onnx import TensorProto, helper
 
 import caffetools
 from caffetools.blob import Blob
-from caffetools.exchange import elementwise, losses, normalisation, products, recurrent, shapes, windows
+from caffetools.exchange import (
+    elementwise,
+    losses,
+    normalisation,
+    of_forks,
+    products,
+    recurrent,
+    shapes,
+    windows,
+)
 from caffetools.exchange.graph import IR_VERSION, OPSET, Graph, Side, Step
 from caffetools.glog import fatal
 from caffetools.layer import Layer
@@ -23,6 +32,7 @@ EXPORTERS: dict[str, Exporter] = {
     **elementwise.EXPORTERS,
     **losses.EXPORTERS,
     **normalisation.EXPORTERS,
+    **of_forks.EXPORTERS,
     **products.EXPORTERS,
     **recurrent.EXPORTERS,
     **shapes.EXPORTERS,

@@ -21,7 +21,7 @@ from caffetools.parts.boxes import DECODE, suppress
 class DetectionOutputLayer(Layer):
     refuses = {
         "detection_output_param": {
-            **dict.fromkeys(("save_output_param", "save_file"), "Save the top, for example by an HDF5Output layer"),
+            "save_file": "Save the top, for example by an HDF5Output layer",
             **dict.fromkeys(("visualize", "visualize_threshold"), "Draw the boxes of the top instead"),
         }
     }
@@ -44,6 +44,9 @@ class DetectionOutputLayer(Layer):
         self.nms_threshold, self.eta = nms.nms_threshold, nms.eta
         self.top_k = nms.top_k if nms.HasField("top_k") else -1
         self.keep_top_k = param.keep_top_k
+        # Without a folder SSD saves nothing, whatever else the message says.
+        words = f"detections are not saved here: save the top, for example by an HDF5Output layer {where}"
+        check(not param.save_output_param.output_directory, "output_directory.empty()", words)
 
     def reshape(self, bottom, top):
         loc, conf, prior = bottom

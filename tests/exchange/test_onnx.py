@@ -129,6 +129,29 @@ CASES: list[tuple[str, str, list[str]]] = [
     ("SoftmaxWithLoss", 'top: "p" loss_param { ignore_label: 2 normalization: VALID }', ["x: 4,5,2,3", "label: 4,2,3"]),
     ("SoftmaxWithLoss", "softmax_param { axis: 2 } loss_param { normalization: FULL }", ["x: 4,3,5", "label: 4,3"]),
     ("SoftmaxWithLoss", "loss_param { normalize: false }", ["x: 4,5,2", "label: 4,2"]),
+    ("SoftmaxWithLoss", "loss_param { label_smoothing: 0.1 class_weighting: 1 class_weighting: 2 class_weighting: 0.5 }",
+     ["x: 4,3,2", "labels: 4,2"]),
+    ("Axpy", "", ["a: 4,3", f"x: {IMAGE}", f"y: {IMAGE}"]),
+    ("BN", 'bn_param { slope_filler { type: "uniform" } bias_filler { type: "gaussian" } }', [f"x: {IMAGE}"]),
+    ("BN", 'bn_param { scale_filler { type: "uniform" } bn_mode: LEARN }', [f"x: {IMAGE}"]),
+    ("BN", 'bn_param { shift_filler { type: "gaussian" } bn_mode: INFERENCE }', [f"x: {IMAGE}"]),
+    ("BatchNorm", f"batch_norm_param {{ scale_bias: true scale_{ONES} bias_{ONES} }}", [f"x: {IMAGE}"]),
+    ("ConvolutionDepthwise", f"convolution_param {{ num_output: 3 kernel_size: 3 {GAUSS} }}", [f"x: {IMAGE}"]),
+    ("DepthwiseConvolution", f"convolution_param {{ num_output: 6 group: 3 kernel_size: 3 {GAUSS} }}",
+     [f"x: {IMAGE}"]),
+    ("Interp", "interp_param { height: 9 width: 12 }", [f"x: {IMAGE}"]),
+    ("Interp", "interp_param { zoom_factor: 3 pad_beg: -1 pad_end: -2 }", [f"x: {IMAGE}"]),
+    ("Normalize", 'norm_param { scale_filler { value: 20 } }', [f"x: {IMAGE}"]),
+    ("Normalize", 'norm_param { across_spatial: false channel_shared: false eps: 0.1 }', [f"x: {IMAGE}"]),
+    ("Permute", "permute_param { order: 0 order: 2 order: 3 order: 1 }", [f"x: {IMAGE}"]),
+    ("PriorBox", "prior_box_param { min_size: 3 aspect_ratio: 2 }", ["x: 4,3,2,2", "picture: 4,3,9,9"]),
+    ("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.5 }", [f"x: {IMAGE}", "regions: 6,5"]),
+    ("ReLU6", "", [f"x: {IMAGE}"]),
+    ("ShuffleChannel", "shuffle_channel_param { group: 3 }", ["x: 4,6,3,2"]),
+    ("SmoothL1Loss", "smooth_l1_loss_param { sigma: 2 }", ["a: 4,3", "b: 4,3"]),
+    ("SmoothL1Loss", "", ["a: 4,3", "b: 4,3", "inside: 4,3", "outside: 4,3"]),
+    ("Upsample", "upsample_param { scale: 2 }", [f"x: {IMAGE}"]),
+    ("Upsample", "", ["x: 4,3,2,3", "index_in_plane: 4,3,2,3"]),
     ("Swish", "swish_param { beta: 1.5 }", [f"x: {IMAGE}"]),
     ("TanH", "", [f"x: {IMAGE}"]),
     ("Threshold", "threshold_param { threshold: 0.3 }", [f"x: {IMAGE}"]),
@@ -136,7 +159,7 @@ CASES: list[tuple[str, str, list[str]]] = [
 ]  # fmt: skip
 
 #: Inputs that hold integers, and how many values they have.
-INTEGERS = {"label": 5, "index": 4, "similar": 2, "selector": 2, "cont": 2}
+INTEGERS = {"label": 5, "labels": 3, "index": 4, "similar": 2, "selector": 2, "cont": 2}
 POSITIVE = ("p", "h", "t")
 
 
@@ -156,6 +179,13 @@ def numbers(name: str, shape: tuple[int, ...], random) -> np.ndarray:
         values = random.integers(0, INTEGERS[name], shape)
         if name == "selector":
             values.flat[0] = 1
+    elif name == "index_in_plane":  # each place once
+        planes = [random.permutation(4 * size)[:size] for size in [int(np.prod(shape[2:]))] * (shape[0] * shape[1])]
+        values = np.reshape(planes, shape)
+    elif name == "regions":
+        low = random.integers(0, 6, (shape[0], 2))
+        item, size = random.integers(0, 4, (shape[0], 1)), random.integers(1, 9, low.shape)
+        values = np.concatenate([item, low, low + size], axis=1)
     elif name in POSITIVE:
         values = random.uniform(0.05, 1, shape)
     else:
@@ -167,7 +197,7 @@ def enliven(net: Net, random) -> None:
     """Give BatchNorm layers statistics as if they had been trained."""
     for layer in net.layers:
         if layer.type == "BatchNorm":
-            mean, variance, factor = layer.blobs
+            mean, variance, factor = layer.blobs[:3]
             factor.data[...] = 2
             mean.data[...] = random.normal(scale=0.2, size=mean.shape)
             variance.data[...] = random.uniform(1, 3, variance.shape)
