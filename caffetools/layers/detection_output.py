@@ -45,7 +45,7 @@ class DetectionOutputLayer(Layer):
         self.top_k = nms.top_k if nms.HasField("top_k") else -1
         self.keep_top_k = param.keep_top_k
         # Without a folder SSD saves nothing, whatever else the message says.
-        words = f"detections are not saved here: save the top, for example by an HDF5Output layer {where}"
+        words = f"it saves no detections. Save the top, for example by an HDF5Output layer {where}"
         check(not param.save_output_param.output_directory, "output_directory.empty()", words)
 
     def reshape(self, bottom, top):

@@ -129,7 +129,7 @@ CASES: list[tuple[str, str, list[str]]] = [
     ("SoftmaxWithLoss", 'top: "p" loss_param { ignore_label: 2 normalization: VALID }', ["x: 4,5,2,3", "label: 4,2,3"]),
     ("SoftmaxWithLoss", "softmax_param { axis: 2 } loss_param { normalization: FULL }", ["x: 4,3,5", "label: 4,3"]),
     ("SoftmaxWithLoss", "loss_param { normalize: false }", ["x: 4,5,2", "label: 4,2"]),
-    ("SoftmaxWithLoss", "loss_param { label_smoothing: 0.1 class_weighting: 1 class_weighting: 2 class_weighting: 0.5 }",
+    ("SoftmaxWithLoss", "loss_param { label_smoothing: 0.1 class_weighting: [1, 2, 0.5] }",
      ["x: 4,3,2", "labels: 4,2"]),
     ("Axpy", "", ["a: 4,3", f"x: {IMAGE}", f"y: {IMAGE}"]),
     ("BN", 'bn_param { slope_filler { type: "uniform" } bias_filler { type: "gaussian" } }', [f"x: {IMAGE}"]),
