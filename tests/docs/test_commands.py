@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.recorded import run_tool
+from tests.recorded import run_tool, tool_environment
 from tests.solver.small_run import lay_out, solver_param
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +46,9 @@ def folder(tmp_path_factory):
     (folder / "solver.prototxt").write_text(str(solver_param("max_iter: 10 display: 5 snapshot: 10")))
     (folder / "deploy.prototxt").write_text(DEPLOY)
     run_tool("caffe", "train", "--solver=solver.prototxt", cwd=folder, check=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (160, 200, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "picture.png")
+    (folder / "scripts").symlink_to(ROOT / "scripts")
     return folder
 
 
@@ -55,6 +62,11 @@ def test_line(folder, page, line):
         pytest.importorskip("onnx")
         pytest.importorskip("safetensors")
     program, *arguments = shlex.split(line)
+    if program == "python":
+        command, env = [sys.executable, *arguments], tool_environment()
+        result = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        return
     if program == "parse_log" and not (folder / "caffe.INFO").exists():
         run_tool("caffe", "train", "--solver=solver.prototxt", "--log_dir=.", cwd=folder, check=True)
     result = run_tool(program, *arguments, cwd=folder)

@@ -41,10 +41,10 @@ layer { name: "accuracy" type: "Accuracy" bottom: "ip1" bottom: "label" top: "ac
 }
 
 
-def block(language):
-    """The first block of code in the document."""
+def blocks(language):
+    """The lines of all blocks of code in the document."""
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    return text.split(f"```{language}\n")[1].split("```")[0]
+    return [line for part in text.split(f"```{language}\n")[1:] for line in part.split("```")[0].splitlines()]
 
 
 def write_picture(path, colour, rng):
@@ -75,12 +75,12 @@ def test_commands_of_the_document(folder):
     pytest.importorskip("plyvel")
     env = os.environ | {"PYTHON": sys.executable, "GLOG_logtostderr": "1", "PYTHONPATH": str(ROOT)}
     outputs = {}
-    for line in block("sh").splitlines():
+    for line in blocks("sh"):
         program, *arguments = shlex.split(line)
         command = [ROOT / "bin" / program, *arguments]
         result = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
         assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"
-        outputs[line.split(" -")[0] if program == "caffe" else program] = result
+        outputs.setdefault(line.split(" -")[0] if program == "caffe" else program, result)
         if arguments[0] == "train":
             (folder / "train.log").write_text(result.stderr)
     assert "classes     3, labels 0 to 2" in outputs["caffe data train_leveldb"].stdout
