@@ -68,7 +68,8 @@ class ConvPlan:
 
     def backward_weights(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
         """Add the gradients of the filters to dw and, if given, those of the bias to db."""
-        self._backward_weights.run(x, dy, dw, db)
+        if self.geometry.images > 0:  # a filter may have left none, and then there is nothing to add
+            self._backward_weights.run(x, dy, dw, db)
 
     @cached_property
     def _forward(self):
@@ -83,9 +84,7 @@ class ConvPlan:
         g = self.geometry
         if is_depthwise(g):
             return DepthwiseFilterGradient(g)
-        ways = [FilterGradient(g)]
-        if g.images > 0:  # a filter may have left none
-            ways.append(ChannelsFilterGradient(g))
+        ways = [FilterGradient(g), ChannelsFilterGradient(g)]
         if is_winograd(g):
             ways.append(WinogradFilterGradient(g))
         return min(ways, key=lambda way: way.cost)
