@@ -321,6 +321,6 @@ def test_spp_refuses():
         SingleLayer(spp_text(""), uniform(1, 1, 4, 4))
     with pytest.raises(FatalError, match="Input must have 4 axes"):
         SingleLayer(spp_text("pyramid_height: 2"), uniform(1, 4, 4))
-    words = r"pad_w_ < kernel_w_ \(2 vs. 1\) pyramid_height 4 has a level of 8 x 8 bins, too many .* of 9 x 5"
+    words = r"pad_w_ < kernel_w_ \(2 vs. 2\) pyramid_height 4 has a level of 4 x 4 bins, too many .* of 9 x 5"
     with pytest.raises(FatalError, match=words):
         SingleLayer(spp_text("pyramid_height: 4"), uniform(1, 1, 9, 5))

@@ -55,7 +55,7 @@ def on_a_terminal(folder, *arguments):
 def test_training_on_a_terminal(folder):
     status, text = on_a_terminal(folder, "train", "--solver=solver.prototxt")
     assert status == 0
-    assert re.search(r"Memory needed: [\d.]+ MiB for data, [\d.]+ MiB for diffs, [\d.]+ MiB for parameters", text)
+    assert re.search(r"Memory needed: [\d.]+ MiB for data and diffs, [\d.]+ MiB for parameters", text)
     assert text.index("Memory needed") < text.index("Starting Optimization")
     assert PROGRESS.search(text)
     # The line is cleared before a log line is printed, so each of those starts in the first column.
