@@ -33,6 +33,9 @@ from caffetools.engine.cpu.finish import Finish
 #: filters of more bytes, which every pixel would fetch from an outer cache.
 LARGEST_LANES_PLANE, LARGEST_LANES_FILTERS = 1024, 256 << 10
 
+# Channels of a group from which on filter gradients may have channels as lanes.
+WIDE_ENOUGH = 16
+
 
 class ConvPlan:
     """A convolution of given shapes; holds tables, no data.
@@ -84,7 +87,10 @@ class ConvPlan:
         g = self.geometry
         if is_depthwise(g):
             return DepthwiseFilterGradient(g)
-        ways = [FilterGradient(g), ChannelsFilterGradient(g)]
+        ways = [FilterGradient(g)]
+        # With few channels (seen with 3, filters of 7x7) the other way has written past its memory.
+        if g.group_channels >= WIDE_ENOUGH:
+            ways.append(ChannelsFilterGradient(g))
         if is_winograd(g):
             ways.append(WinogradFilterGradient(g))
         return min(ways, key=lambda way: way.cost)
