@@ -19,7 +19,6 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_channels import ChannelsProduct
-from caffetools.engine.cpu.conv_channels_weights import ChannelsFilterGradient
 from caffetools.engine.cpu.conv_depthwise import DepthwiseFilterGradient, DepthwiseProduct, is_depthwise
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
@@ -32,9 +31,6 @@ from caffetools.engine.cpu.finish import Finish
 #: Images are no good as lanes for planes of more pixels, which fill vectors well with neighbours, and for
 #: filters of more bytes, which every pixel would fetch from an outer cache.
 LARGEST_LANES_PLANE, LARGEST_LANES_FILTERS = 1024, 256 << 10
-
-# Channels of a group from which on filter gradients may have channels as lanes.
-WIDE_ENOUGH = 16
 
 
 class ConvPlan:
@@ -88,9 +84,6 @@ class ConvPlan:
         if is_depthwise(g):
             return DepthwiseFilterGradient(g)
         ways = [FilterGradient(g)]
-        # With few channels (seen with 3, filters of 7x7) the other way has written past its memory.
-        if g.group_channels >= WIDE_ENOUGH:
-            ways.append(ChannelsFilterGradient(g))
         if is_winograd(g):
             ways.append(WinogradFilterGradient(g))
         return min(ways, key=lambda way: way.cost)
