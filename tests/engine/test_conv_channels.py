@@ -91,6 +91,7 @@ def test_strided_convolutions_have_channels_as_lanes():
     plan = ConvPlan((8, 128, 56, 56), (128, 128, 3, 3), 2, 1)
     assert isinstance(plan._forward, ChannelsProduct)
     assert isinstance(plan._backward_data, ChannelsProduct)
+    assert isinstance(plan._backward_weights, ChannelsFilterGradient)
 
 
 @pytest.mark.parametrize("case", ["lenet_conv2", "groups", "stride_and_dilation", "pointwise_stride_2"])

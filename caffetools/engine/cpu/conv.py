@@ -19,6 +19,7 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_channels import ChannelsProduct
+from caffetools.engine.cpu.conv_channels_weights import ChannelsFilterGradient
 from caffetools.engine.cpu.conv_depthwise import DepthwiseFilterGradient, DepthwiseProduct, is_depthwise
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
@@ -83,7 +84,7 @@ class ConvPlan:
         g = self.geometry
         if is_depthwise(g):
             return DepthwiseFilterGradient(g)
-        ways = [FilterGradient(g)]
+        ways = [FilterGradient(g), ChannelsFilterGradient(g)]
         if is_winograd(g):
             ways.append(WinogradFilterGradient(g))
         return min(ways, key=lambda way: way.cost)

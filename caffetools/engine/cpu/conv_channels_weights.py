@@ -104,8 +104,8 @@ class ChannelsFilterGradient:
                 self.row_starts, self.gradient_starts, (layout.steps[1], gradients.pitch), self._panels,
                 self._sum_kernel, self.ones, 0 if first == 0 else ADD, partial,
             )  # fmt: skip
-        size = g.group_channels * g.taps
-        filters = thread_scratch("conv taps", lanes * (size + lanes), self.dtype)
+        # For a vector of outputs, with a vector of channels each: also where there are fewer channels.
+        filters = thread_scratch("conv taps", lanes * (lanes * g.taps + lanes), self.dtype)
         flat = dw.reshape(dw.shape[0], -1)
         _add_filters(
             turner(self.dtype), partial, self.chunks, sizes, g.taps, filters, flat, flat[0, :0] if db is None else db
