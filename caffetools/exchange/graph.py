@@ -28,6 +28,7 @@ class Graph:
         self.initializers: list = []
         self.names: set[str] = set()
         self.weights: dict[tuple, str] = {}
+        self.open_axes: dict[int, dict[int, str]] = {}  # by the id of a blob
 
     def name(self, wanted: str) -> str:
         """Return a name that nobody has: the wanted one, or with a number behind it."""
@@ -153,6 +154,10 @@ class Step:
 
     def sum(self, value: str, axes: Sequence[int], keepdims: bool = True) -> str:
         return self.node("ReduceSum", value, self.constant(list(axes), np.int64), keepdims=int(keepdims))
+
+    def leave_open(self, axis: int, name: str, index: int = 0) -> None:
+        """Say that a size of a top is known only when the graph runs."""
+        self.graph.open_axes.setdefault(id(self.side.top[index]), {})[axis] = name
 
     def refuse(self, reason: str) -> NoReturn:
         """Say that this layer cannot be exported, and why."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, helper
@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 import caffetools
 from caffetools.blob import Blob
 from caffetools.exchange import (
+    detections,
     elementwise,
     losses,
     normalisation,
@@ -22,13 +23,15 @@ from caffetools.exchange import (
 from caffetools.exchange.graph import IR_VERSION, OPSET, Graph, Side, Step
 from caffetools.glog import fatal
 from caffetools.layer import Layer
+from caffetools.layers.python import UserLayer
 from caffetools.net import Net
 from caffetools.net.wiring import Wiring
 
 Exporter = Callable[[Step], list[str]]
 
-#: How the layers of a type are written. A plug-in's class may have a method `to_onnx(step)` instead.
+#: How the layers of a type are written. A user's class may have a method `to_onnx(step)` instead.
 EXPORTERS: dict[str, Exporter] = {
+    **detections.EXPORTERS,
     **elementwise.EXPORTERS,
     **losses.EXPORTERS,
     **normalisation.EXPORTERS,
@@ -78,14 +81,19 @@ def build(net: Net, other: Wiring | None) -> onnx.ModelProto:
 
 
 def _exporter(layer: Layer) -> Exporter | None:
-    return getattr(layer, "to_onnx", EXPORTERS.get(layer.type))
+    own = layer.user if isinstance(layer, UserLayer) else layer
+    return getattr(own, "to_onnx", EXPORTERS.get(layer.type))
 
 
 def _refuse_unknown(layers: Sequence[Layer]) -> None:
     unknown = [layer for layer in layers if layer.type != "Input" and _exporter(layer) is None]
     if unknown:
         names = ", ".join(f"'{layer.name}' ({layer.type})" for layer in unknown)
-        fatal(f"ONNX has no operations for: {names}. Export a net without them, such as the deploy net.")
+        written = any(isinstance(layer, UserLayer) for layer in unknown)
+        fatal(
+            f"ONNX has no operations for: {names}. Export a net without them, such as the deploy net"
+            f"{', or give your class a method to_onnx(step)' if written else ''}."
+        )
 
 
 def _side_of(wiring: Wiring, index: int) -> Side:
@@ -97,12 +105,16 @@ def _side_of(wiring: Wiring, index: int) -> Side:
     )
 
 
-def _described(name: str, blob: Blob, other: Blob | None) -> onnx.ValueInfoProto:
-    """Return the name and the shape of an input or output; the size that changes with the batch has a name."""
+def _described(
+    name: str, blob: Blob, other: Blob | None, open_axes: Mapping[int, str] | None = None
+) -> onnx.ValueInfoProto:
+    """Return the name and the shape of an input or output; sizes that change have names."""
     sizes = blob.shape if other is None else other.shape
     shape = [size if size == twin else BATCH for size, twin in zip(blob.shape, sizes, strict=True)]
     if other is not None and blob.shape and shape[0] == BATCH and shape.count(BATCH) > 1:
         shape = [BATCH if i == 0 else None for i in range(len(shape))]
+    for axis, size in (open_axes or {}).items():
+        shape[axis] = size
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
@@ -125,5 +137,5 @@ def _name_outputs(net: Net, graph: Graph, values: dict[int, str], other: Wiring 
         elif value != name:  # a constant, or a value that is an output under another name already
             graph.nodes.append(helper.make_node("Identity", [value], [name], name=graph.name(f"{name}/Identity")))
         twin = None if other is None else other.blobs[other.blob_names.index(name)]
-        outputs.append(_described(name, blob, twin))
+        outputs.append(_described(name, blob, twin, graph.open_axes.get(id(blob))))
     return outputs

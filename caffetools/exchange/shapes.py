@@ -71,6 +71,8 @@ def filter_items(step: Step) -> list[str]:
     *values, selector = step.inputs
     flat = step.node("Reshape", selector, step.constant([-1], np.int64))
     chosen = step.node("Not", step.node("Equal", flat, step.constant(0)))
+    for index in range(len(values)):
+        step.leave_open(0, "selected", index)
     return [step.node("Compress", value, chosen, axis=0) for value in values]
 
 

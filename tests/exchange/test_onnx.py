@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,12 @@ def sequence(kind: str, expose: bool = False, static: bool = False) -> tuple[str
     tops = "".join(f' top: "{s}T"' for s in states)
     body = f"recurrent_param {{ num_output: 2 {GAUSS} expose_hidden: {str(expose).lower()} }}"
     return kind, tops + body, inputs
+
+
+def detection(settings: str, sets: int = 1) -> tuple[str, str, list[str]]:
+    """A DetectionOutput of 20 priors and 3 classes, with a box for all of them or one for each."""
+    text = f"detection_output_param {{ num_classes: 3 {settings} }}"
+    return "DetectionOutput", text, [f"loc: 4,{20 * sets * 4}", "conf: 4,60", "prior: 1,2,80"]
 
 
 #: (type, settings and further tops, inputs as "name: sizes"); the input's first size is the batch.
@@ -139,6 +146,13 @@ CASES: list[tuple[str, str, list[str]]] = [
     ("ConvolutionDepthwise", f"convolution_param {{ num_output: 3 kernel_size: 3 {GAUSS} }}", [f"x: {IMAGE}"]),
     ("DepthwiseConvolution", f"convolution_param {{ num_output: 6 group: 3 kernel_size: 3 {GAUSS} }}",
      [f"x: {IMAGE}"]),
+    detection("nms_param { nms_threshold: 0.2 }"),
+    detection("code_type: CENTER_SIZE nms_param { nms_threshold: 0.45 top_k: 9 } keep_top_k: 5"),
+    detection("code_type: CENTER_SIZE variance_encoded_in_target: true confidence_threshold: 0.3 keep_top_k: 200"),
+    detection("code_type: CORNER_SIZE background_label_id: 2 nms_param { nms_threshold: 2 top_k: 400 }"),
+    detection("share_location: false background_label_id: -1 nms_param { eta: 0.5 } keep_top_k: 7", sets=3),
+    detection("share_location: false code_type: CENTER_SIZE confidence_threshold: 0.5", sets=3),
+    detection("confidence_threshold: 1"),  # nothing is found
     ("Interp", "interp_param { height: 9 width: 12 }", [f"x: {IMAGE}"]),
     ("Interp", "interp_param { zoom_factor: 3 pad_beg: -1 pad_end: -2 }", [f"x: {IMAGE}"]),
     ("Normalize", 'norm_param { scale_filler { value: 20 } }', [f"x: {IMAGE}"]),
@@ -186,6 +200,12 @@ def numbers(name: str, shape: tuple[int, ...], random) -> np.ndarray:
         low = random.integers(0, 6, (shape[0], 2))
         item, size = random.integers(0, 4, (shape[0], 1)), random.integers(1, 9, low.shape)
         values = np.concatenate([item, low, low + size], axis=1)
+    elif name == "conf":  # with many equal ones
+        values = random.integers(0, 9, shape) / 8
+    elif name == "prior":
+        low = random.uniform(0, 0.6, (shape[-1] // 4, 2))
+        boxes = np.concatenate([low, low + random.uniform(0.1, 0.4, low.shape)], axis=1)
+        values = np.stack([boxes, np.full(boxes.shape, 0.2)]).reshape(shape)
     elif name in POSITIVE:
         values = random.uniform(0.05, 1, shape)
     else:
@@ -287,6 +307,52 @@ def test_the_batch_can_be_fixed(tmp_path):
     path = exported(net, tmp_path, text, batch=7)
     dims = onnx.load(path).graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_value for dim in dims] == [7, 3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("nms_param { nms_threshold: 0.6 eta: 0.9 }", "no threshold that shrinks"),
+        ("keep_top_k: 0", "nothing to be found"),
+    ],
+)
+def test_detections_that_onnx_does_not_choose(settings, message, tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(net_text(*detection(settings)))
+    with pytest.raises(FatalError, match=message):
+        export.export(str(path), "", str(tmp_path / "net.onnx"))
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text(encoding="utf-8")
+HALF = """
+class Mute(caffe.Layer):
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data / 2
+
+
+class Half(HalfLayer, Mute):
+    pass
+"""
+
+
+@pytest.mark.parametrize("name", ["Half", "Mute"])
+def test_python_layers_write_themselves_or_are_named(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    example = re.search(r"^```python\n(class HalfLayer.*?)^```", PAGE, re.M | re.S)[1]
+    (tmp_path / "half_of_docs.py").write_text(f"import caffetools.pycaffe as caffe\n{example}{HALF}")
+    text = net_text("Python", f'python_param {{ module: "half_of_docs" layer: "{name}" }}', ["x: 4,3"])
+    net = Net(prototxt.parse(text + "state { phase: TEST }", caffe_pb2.NetParameter), Context(TEST))
+    if name == "Mute":
+        with pytest.raises(FatalError, match=r"'it' \(Python\)\. .* method to_onnx\(step\)"):
+            exported(net, tmp_path, text)
+    else:
+        compare(net, exported(net, tmp_path, text), np.random.default_rng(1), twice=True)
 
 
 def test_layers_without_words_in_onnx_are_named(tmp_path):
