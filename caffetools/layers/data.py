@@ -17,7 +17,6 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffetools import glog
-from caffetools.blob import Blob
 from caffetools.formats import datum as datum_format
 from caffetools.formats import image
 from caffetools.formats.db import Cursor, open_db
@@ -25,6 +24,7 @@ from caffetools.glog import FatalError, check_gt
 from caffetools.layer import TRAIN, Layer
 from caffetools.proto import caffe_pb2
 from caffetools.samples import prefetch
+from caffetools.samples.batch import Batch, make_batches
 from caffetools.samples.mixup import finish_batch, label_shape
 from caffetools.samples.prefetch import Prefetcher
 from caffetools.samples.transform import MOVED, Buffer, Shape, Transformer
@@ -71,13 +71,14 @@ class DataLayer(Layer):
         shape = (param.batch_size, *self.loader.output_shape(first))
         top[0].reshape(shape)
         glog.info(f"output data size: {','.join(map(str, shape))}")
+        labels = label_shape(transformer.mixup, param.batch_size)
         if len(top) > 1:
-            top[1].reshape(label_shape(transformer.mixup, param.batch_size))
+            top[1].reshape(labels)
         elif transformer.mixup:
             glog.fatal(f"mixup needs a second top, for the labels (layer '{self.name}')")
         self.position = self.loader.position
         # One batch is in the net's hands while `prefetch` more are made ready.
-        self.batches = [Batch(self.dtype) for _ in range(param.prefetch + 1)]
+        self.batches = make_batches(self.context, param.prefetch, (shape, labels))
         # Raw records keep one thread a little busy, decoding and augmentation can use every processor. A thread
         # sleeps while all batches are full, so that a net which computes longer than that loses little to them.
         costly = first.encoded or self.param.transform_param.HasField("augmentation")
@@ -141,15 +142,6 @@ class RawBatch(NamedTuple):
     values: list[bytes]
     samples: np.ndarray
     end: Position
-
-
-class Batch:
-    """What the tops will show, and the position after the last record."""
-
-    def __init__(self, dtype):
-        self.data = Blob((), dtype)
-        self.label = Blob((), dtype)
-        self.end: Position | None = None
 
 
 class Loader:

@@ -74,8 +74,8 @@ class ImageDataLayer(PictureDataLayer):
         if param.rand_skip:
             glog.info(f"Skipping first {loader.skip} data points.")
             check_gt(len(lines), loader.skip, "lines_.size() > skip", "Not enough points to skip")
-        self.start(loader, (param.batch_size, *loader.first_shape()), top)
-        top[1].reshape(label_shape(transformer.mixup, param.batch_size))
+        labels = label_shape(transformer.mixup, param.batch_size)
+        self.start(loader, (param.batch_size, *loader.first_shape()), top, labels)
 
 
 class ImageLoader(Loader):

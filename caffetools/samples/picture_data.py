@@ -9,22 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from caffetools import glog
-from caffetools.blob import Blob
 from caffetools.formats import image
 from caffetools.glog import FatalError, check_gt
 from caffetools.layer import Layer
 from caffetools.proto import caffe_pb2
 from caffetools.samples import prefetch
+from caffetools.samples.batch import Batch, make_batches
 from caffetools.samples.prefetch import Prefetcher
-
-
-class Batch:
-    """What the tops will show, and the number of the item after the last."""
-
-    def __init__(self, dtype):
-        self.data = Blob((), dtype)
-        self.label = Blob((), dtype)
-        self.end = 0
 
 
 class Loader:
@@ -77,8 +68,11 @@ class PictureDataLayer(Layer):
         self.prefetcher: Prefetcher | None = None
         self._waited_before = 0.0
 
-    def start(self, loader: Loader, shape: tuple[int, ...], top) -> None:
-        """Begin to make batches. shape: that of the first, (batch_size, channels, height, width)."""
+    def start(self, loader: Loader, shape: tuple[int, ...], top, labels: tuple[int, ...] | None = None) -> None:
+        """Begin to make batches.
+
+        shape: that of the first, (batch_size, channels, height, width). labels: their shape, else (batch_size,).
+        """
         # How many batches are made ahead is said in data_param, in layers of other types too.
         ahead = self.param.data_param.prefetch
         check_gt(
@@ -86,11 +80,12 @@ class PictureDataLayer(Layer):
         )
         check_gt(ahead, 0, "prefetch > 0", f"(layer '{self.name}')")
         top[0].reshape(shape)
-        top[1].reshape(shape[:1])
+        labels = labels or shape[:1]
+        top[1].reshape(labels)
         glog.info(f"output data size: {','.join(map(str, shape))}")
         self.loader = loader
         self.sample = 0
-        self.batches = [Batch(self.dtype) for _ in range(ahead + 1)]
+        self.batches = make_batches(self.context, ahead, (shape, labels))
         self.threads = min(ahead, prefetch.processors())
         self._start()
 

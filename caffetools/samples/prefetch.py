@@ -34,6 +34,7 @@ class Prefetcher:
     threads: how many fill at the same time.
 
     Attributes: `waits` and `waited_seconds` tell how often and how long the consumer had to wait for a batch.
+    `before_close` is called by `close`, before the batches may go to others.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Prefetcher:
         self._pipe = _Pipe(read, fill, batches)
         self._held: Any = None
         self._wanted = 0
+        self.before_close: Callable[[], None] = _nothing
         weakref.finalize(self, _Pipe.stop, self._pipe).atexit = False
         self._pipe.start(threads, name)
 
@@ -62,24 +64,43 @@ class Prefetcher:
 
         Errors: whatever `read` or `fill` raised for this batch, here and in every later call.
         """
+        if self._held is not None:
+            self.give_back(self._held)
+            self._held = None
+        self._held = self.fetch()
+        return self._held
+
+    def fetch(self, wait: bool = True) -> Any:
+        """Return the next batch, which is the caller's until it gives it back.
+
+        wait: until the batch is ready; else return None where it is not, or where making it failed.
+        Errors: as `take`.
+        """
         pipe = self._pipe
         with pipe.changed:
-            if self._held is not None:
-                pipe.free.append(self._held)
-                self._held = None
-                pipe.changed.notify_all()
             if self._wanted not in pipe.ready:
+                if not wait:
+                    return None
                 self._wait()
             batch, error = pipe.ready[self._wanted]
             if error is not None:
+                if not wait:
+                    return None
                 raise error
             del pipe.ready[self._wanted]
             self._wanted += 1
-            self._held = batch
             return batch
+
+    def give_back(self, batch: Any) -> None:
+        """Let the threads have a batch that was fetched."""
+        pipe = self._pipe
+        with pipe.changed:
+            pipe.free.append(batch)
+            pipe.changed.notify_all()
 
     def close(self) -> None:
         """Stop the threads and wait for them; may be called twice."""
+        self.before_close()
         self._pipe.stop()
         self._pipe.join()
 
@@ -96,6 +117,10 @@ class Prefetcher:
                 glog.fatal("The threads that prefetch data have ended: layer closed, or process forked")
             pipe.changed.wait(0.5)
         self.waited_seconds += time.perf_counter() - start
+
+
+def _nothing() -> None:
+    """Stand for a function that was not given."""
 
 
 class _Pipe:

@@ -9,7 +9,7 @@ import numpy as np
 from numba import cuda
 
 from caffetools.engine.gpu.events import Counters, simulated
-from caffetools.engine.gpu.memory import DeviceStorage, FlatBuffer
+from caffetools.engine.gpu.memory import DeviceStorage, FlatBuffer, pinned_array
 from caffetools.engine.gpu.workspace import Workspace
 from caffetools.engine.precisions import FLOAT32
 from caffetools.glog import fatal
@@ -55,6 +55,10 @@ class Engine:
     def flat_buffer(self, size: int, dtype) -> FlatBuffer:
         """Return a buffer for several storages."""
         return FlatBuffer(size, np.dtype(dtype), self)
+
+    def host_array(self, count: int, dtype) -> np.ndarray:
+        """Return page-locked memory on the host, from which copies run beside the computation."""
+        return pinned_array(self, count, dtype)
 
     def synchronise(self) -> None:
         """Make the host wait until all that was started on the compute stream is done."""

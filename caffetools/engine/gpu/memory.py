@@ -69,7 +69,7 @@ class DeviceStorage:
     `array` and `at_least` are those of `blob.Storage` and give the host side for writing.
     """
 
-    __slots__ = ("dtype", "engine", "state", "size", "_host", "_device", "_piece", "_uploaded", "__weakref__")
+    __slots__ = ("dtype", "engine", "state", "size", "_host", "_device", "_landing", "_piece", "_uploaded")
 
     def __init__(self, dtype, engine):
         self.dtype = np.dtype(dtype)
@@ -78,6 +78,7 @@ class DeviceStorage:
         self.size = 0
         self._host: np.ndarray | None = None
         self._device = None
+        self._landing: tuple | None = None
         self._piece: Piece | None = None
         self._uploaded: Event | None = None
 
@@ -136,6 +137,21 @@ class DeviceStorage:
         device = self.read_device(count)
         self.state = AT_DEVICE
         return device
+
+    def receive(self, values: np.ndarray, stream) -> None:
+        """Copy a flat array of the host to the device side, which is the newest then, in the order of a stream.
+
+        Whoever calls this sees to it that nobody uses the device side meanwhile, and that the array stays as it is.
+        """
+        self._reserve(values.size)
+        if self._device is None:
+            self._device = self._new_device()
+        landing = self._landing
+        if landing is None or landing[0] is not self._device or landing[1].size != values.size:
+            whole = self._device.size == values.size
+            landing = self._landing = self._device, self._device if whole else self._device[: values.size]
+        landing[1].copy_to_device(values, stream=stream)
+        self.state = AT_DEVICE
 
     def device_view(self, count: int, views: tuple | None, writing: bool) -> tuple:
         """Return (device side, its first `count` elements), `views` itself where that is still right.
