@@ -48,8 +48,10 @@ class LostPeer(FatalError):
 class Alone:
     """What a group is for a process that has no others, or does not know them.
 
-    rank, ranks: this process among those that train together.
+    rank, ranks: this process among those that train together. can_ask: whether it can reach them.
     """
+
+    can_ask = False
 
     def __init__(self, rank: int = 0, ranks: int = 1):
         self.rank, self.ranks = rank, ranks
@@ -84,6 +86,8 @@ class ProcessGroup(Alone):
     talks, lifelines: pipes to the others, to rank 0 only for those that are not rank 0. names: what the log calls the
     ranks. processes: those of the ranks from 1 on, where this one has started them.
     """
+
+    can_ask = True
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from caffetools import solver as engine
 from caffetools import upgrade
+from caffetools.engine.process_group import Alone
 from caffetools.proto import caffe_pb2
 from caffetools.pycaffe import mode
 from caffetools.pycaffe.mode import random_source
@@ -28,8 +29,8 @@ class Solver:
     def _build(self, param):
         if self.type is not None:
             param.type = self.type
-        rank, count = ranks()
-        self._solver = engine.Solver(param, rank=rank, ranks=count, random=random_source(), engine=mode.engine())
+        group = Alone(*ranks())
+        self._solver = engine.Solver(param, group=group, random=random_source(), engine=mode.engine())
         self.net = Net.of(self._solver.net)
         self.test_nets = [Net.of(net) for net in self._solver.test_nets]
 

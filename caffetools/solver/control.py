@@ -140,6 +140,18 @@ class RunControl:
             self.loss.set_state(mine)
 
 
+def undecided(param: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
+    """Return a copy of a solver file for a process that leaves all of these decisions to another."""
+    result = caffe_pb2.SolverParameter()
+    result.CopyFrom(param)
+    for name in ("snapshot_best", "early_stop", "time_limit", "plateau_output"):
+        result.ClearField(name)
+    if param.lr_policy == "plateau":
+        # It has to be told when to look, and never does.
+        result.plateau_interval = 1
+    return result
+
+
 def _times(count):
     return f"{count} test{'s' * (count != 1)}"
 

@@ -179,6 +179,13 @@ def moment(solver) -> dict:
     }
 
 
+def moments(solver) -> dict:
+    """Return where the processes that train together are: `moment` of rank 0, and of the others in "others"."""
+    own = moment(solver)
+    first, *others = solver.group.gather(own) or [own]
+    return {**first, "ranks": solver.group.ranks, "others": others} if solver.group.ranks > 1 else first
+
+
 def _restore_side_file(solver, state, model):
     path = side_file(state)
     if not Path(path).exists():
@@ -190,22 +197,36 @@ def _restore_side_file(solver, state, model):
         if data["version"] != RESUME_VERSION or data["iter"] != solver.iter:
             warning(f"{path} belongs to another snapshot or version: {consequence}")
             return
-        seed, count = int(data["random"]["seed"]), int(data["random"]["count"])
+        mine = _part_of(data, solver.group, path)
         losses = [float(loss) for loss in data["losses"]]
         stems = [str(stem) for stem in data.get("snapshots", [])]
         solver.control.set_state(data.get("control", {}))
         if solver.loss_scale is not None and data.get("loss_scale"):
             solver.loss_scale.write([float(number) for number in data["loss_scale"]])
-        _restore_layers(solver, [data["train_net"], *data["test_nets"]])
+        if mine is not None:
+            seed, count = int(mine["random"]["seed"]), int(mine["random"]["count"])
+            _restore_layers(solver, [mine["train_net"], *mine["test_nets"]])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         solver.control.set_state(before)
         warning(f"{path} cannot be read ({error!r}): {consequence}")
         return
-    solver.random.seed, solver.random.count = seed, count
+    if mine is not None:
+        solver.random.seed, solver.random.count = seed, count
     solver.retention.stems = stems
     solver.resume_losses(losses)
     if "average" in data and model:
         _restore_average(solver, path, model, data["average"])
+
+
+def _part_of(data, group, path):
+    """Return what of a side file tells where this process was; None where so many did not train."""
+    ranks, others = data.get("ranks", 1), data.get("others", [])
+    if ranks != group.ranks or len(others) not in (0, ranks - 1) or (group.rank and not others):
+        words = "one process" if ranks == 1 else f"{ranks} processes"
+        if group.leads:
+            warning(f"{path} is of a run of {words}, not of {group.ranks}: data starts from the beginning")
+        return None
+    return others[group.rank - 1] if group.rank else data
 
 
 def _restore_average(solver, side, model, averaged):

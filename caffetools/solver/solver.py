@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caffetools.engine.cpu.rng import RandomSource
+from caffetools.engine.process_group import Alone
 from caffetools.formats import prototxt
 from caffetools.glog import check_ge, fatal, info
 from caffetools.layer import Context
@@ -32,7 +33,7 @@ from caffetools.solver import (
     snapshot,
 )
 from caffetools.solver.average import WeightAverage
-from caffetools.solver.control import RunControl
+from caffetools.solver.control import RunControl, undecided
 from caffetools.solver.listener import Listener, Step
 from caffetools.solver.policies import advance_step, check_policy, learning_rate
 from caffetools.solver.retention import Retention
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from caffetools.engine.gpu.device import Engine
     from caffetools.solver.loss_scale_cu import LossScale
 
+ALONE = Alone()
 #: Losses that may be on their way from a GPU when the next pass starts.
 LAG = 2
 
@@ -50,10 +52,11 @@ class Solver:
     """Trains the net of a solver file.
 
     param: an upgraded SolverParameter. requested: called between steps, returns "none", "stop" or "snapshot".
-    rank, ranks: this process among those that train together. random: where a file without `random_seed` takes its
-    random numbers from; the system's entropy by default. plan: whether the nets share memory among their blobs (see
-    `Net`), which is not for those who look into them. edit_net: called with each net as it was read, to change it.
-    engine: the GPU's, or None for the CPU.
+    group: the processes that train together; rank 0 logs, tests, decides and writes for all, and the others have no
+    test nets where they can ask it. random: where a file without `random_seed` takes its random numbers from; the
+    system's entropy by default. plan: whether the nets share memory among their blobs (see `Net`), which is not for
+    those who look into them. edit_net: called with each net as it was read, to change it. engine: the GPU's, or None
+    for the CPU.
 
     `net` is the net that learns, `test_nets` share its weights; `history` holds the update rule's state as arrays of
     the parameters' shapes, in the order that snapshot files use; `iter` counts finished steps. `listeners` are told of
@@ -64,8 +67,7 @@ class Solver:
         self,
         param: caffe_pb2.SolverParameter,
         requested: Callable[[], str] = lambda: signals.NONE,
-        rank: int = 0,
-        ranks: int = 1,
+        group: Alone = ALONE,
         random: RandomSource | None = None,
         plan: bool = False,
         edit_net: nets.Edit = nets.unchanged,
@@ -74,21 +76,24 @@ class Solver:
         self.param = caffe_pb2.SolverParameter()
         self.param.CopyFrom(param)
         self.requested = requested
+        self.group = group
         info(f"Initializing solver from parameters: \n{prototxt.dumps(param).rstrip()}")
         self.rule = rule_of(param)
         check_ge(param.iter_size, 1, "param_.iter_size() >= 1", "iter_size counts the batches of a step.")
         check_ge(param.average_loss, 1, "param_.average_loss() >= 1", "average_loss should be non-negative.")
-        if param.snapshot or (param.snapshot_prefix and (param.snapshot_after_train or param.time_limit)):
+        writes = param.snapshot or (param.snapshot_prefix and (param.snapshot_after_train or param.time_limit))
+        if writes and group.leads:
             # The original tried only where `snapshot` is set, and lost a finished run where the last one failed.
             snapshot.check_prefix(param)
         if param.deterministic:
             determinism.fix_seeds(self.param)
         seed = self.param.random_seed
-        self.random = RandomSource(seed + rank) if seed >= 0 else random or RandomSource()
+        self.random = RandomSource(seed + group.rank) if seed >= 0 else random or RandomSource()
         self._loss_scaling = precision.prepare(param, engine)
-        context = Context(random=self.random, rank=rank, ranks=ranks, engine=engine)
+        context = Context(random=self.random, rank=group.rank, ranks=group.ranks, engine=engine)
         self.net: Net = nets.train_net(param, context, plan, edit_net)
-        self.test_nets: list[Net] = nets.test_nets(param, context, plan, edit_net)
+        tests = nets.test_nets(param, context, plan, edit_net) if group.leads or not group.can_ask else []
+        self.test_nets: list[Net] = tests
         self.iter = 0
         self.current_step = 0
         self.rate = np.float32(0)  # of the last update
@@ -100,7 +105,7 @@ class Solver:
         self.callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self.listeners: list[Listener] = []
         self._make_history()
-        self.control = RunControl(param, self.test_nets)
+        self.control = RunControl(param if group.leads else undecided(param), self.test_nets)
         self.retention = Retention(param.snapshot_keep)
         self.average = WeightAverage(self.net, param.ema_decay, self._blocks) if param.ema_decay else None
         self._stopping = False
@@ -116,7 +121,7 @@ class Solver:
         self._rate_mults = np.array(net.lr_mults, dtype)
         if net.context.engine is None:
             self._device = None
-            self._history = np.zeros((self.rule.histories, net.flat_data.size), dtype)
+            self._history = aligned_zeros((self.rule.histories, net.flat_data.size), dtype)
             return
         from caffetools.solver.update_cu import DeviceUpdate
 
@@ -160,16 +165,22 @@ class Solver:
         self._moment = None
 
     def snapshot(self) -> None:
-        """Write a snapshot of the present iteration."""
+        """Write a snapshot of the present iteration; all processes of a group call this together."""
         self._check_losses(lag=0)
+        if not self.group.leads:
+            self.moment()
+            return
         stem = snapshot.stem_of(self)
         self.retention.add(stem)
         self._last_snapshot = snapshot.write(self, stem)
         self.retention.prune()
 
     def moment(self) -> dict:
-        """Return where the run is, beside its weights and history; during tests: where it was before them."""
-        return snapshot.moment(self) if self._moment is None else self._moment
+        """Return where the run is, beside its weights and history; during tests: where it was before them.
+
+        All processes of a group call this together, but not during tests; rank 0 learns where the others are.
+        """
+        return snapshot.moments(self) if self._moment is None else self._moment
 
     def solve(self, resume_file: str | None = None) -> None:
         """Train until `max_iter`, with the tests, displays and snapshots that the solver file asks for."""
@@ -179,11 +190,13 @@ class Solver:
         if resume_file:
             info(f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
-        settings.warn(self)
+        if self.group.leads:
+            settings.warn(self)
         self._stopping = False
         param = self.param
         self.step(param.max_iter - self.iter)
-        last = param.snapshot_after_train or (self.control.timed_out and param.snapshot_prefix)
+        timed_out = self.group.agree(lambda: self.control.timed_out, False)
+        last = param.snapshot_after_train or (timed_out and param.snapshot_prefix)
         if last and (not param.snapshot or self.iter % param.snapshot):
             self.snapshot()
         if self._stopping:
@@ -210,7 +223,7 @@ class Solver:
         if self.average is not None:
             self.average.start()
         display_line = report.DisplayLine(self.iter, (self.net, *self.test_nets))
-        progress = report.Progress(self.iter, end)
+        progress = report.Progress(self.iter, end if self.group.leads else self.iter)
         try:
             while self.iter < end and not self._stopping:
                 self._one_step(display_line)
@@ -236,7 +249,7 @@ class Solver:
             net.begin_param_diffs()
         for on_start, _ in self.callbacks:
             on_start()
-        display = bool(param.display) and self.iter % param.display == 0
+        display = self._is_displayed()
         net.debug_info = display and param.debug_info
         loss = 0.0
         for _ in range(param.iter_size):
@@ -255,8 +268,10 @@ class Solver:
             self.average.update(self.iter)
         self._tell_step(loss / param.iter_size)
         self.iter += 1
-        self._reduce_rate(self.control.trained(loss / param.iter_size, self.iter))
-        request = self._poll()
+        here = signals.NONE, self._stopping, self.current_step
+        request, self._stopping, self.current_step = self.group.agree(
+            lambda: self._decide(loss / param.iter_size), here
+        )
         if (param.snapshot and self.iter % param.snapshot == 0) or request == signals.SNAPSHOT:
             self.snapshot()
 
@@ -287,6 +302,15 @@ class Solver:
     def _note_loss(self, loss):
         self.losses.append(loss)
 
+    def _is_displayed(self):
+        """Say whether the log tells of the present iteration; its losses have to arrive for that."""
+        return self.group.leads and bool(self.param.display) and self.iter % self.param.display == 0
+
+    def _decide(self, loss):
+        """Return what follows for all processes from a step that is done: the request, whether to stop, the rate."""
+        self._reduce_rate(self.control.trained(loss, self.iter))
+        return self._poll(), self._stopping, self.current_step
+
     def _poll(self):
         """Return what is requested; a stop is remembered."""
         request = self.requested()
@@ -306,7 +330,7 @@ class Solver:
         param, net = self.param, self.net
         dtype = net.context.dtype.type
         rate = self.rate = self.learning_rate()
-        display = bool(param.display) and self.iter % param.display == 0
+        display = self._is_displayed()
         if display:
             info(f"Iteration {self.iter}, lr = {rate:g}")
         norm_wanted = bool(self.listeners) or (display and param.log_gradient_norm)
@@ -362,16 +386,20 @@ class Solver:
             info(f"Plateau: {why}: lr {before:g} -> {after:g}")
 
     def test_all(self) -> None:
-        """Test every test net; a stop requested meanwhile ends the tests."""
+        """Test every test net; a stop requested meanwhile ends the tests. Rank 0 tests for all."""
         if self._moment is None:
-            self._moment = snapshot.moment(self)
+            self._moment = self.moment()
+        here = self._stopping, self.current_step
+        self._stopping, self.current_step = self.group.agree(self._test_and_judge, here)
+
+    def _test_and_judge(self):
         results = []
         for i in range(len(self.test_nets)):
-            if self._stopping:
-                return
-            results.append(self.test(i))
+            if not self._stopping:
+                results.append(self.test(i))
         if results and not self._stopping:
             self._judge(results)
+        return self._stopping, self.current_step
 
     def _judge(self, results):
         """Do what follows from the results of all test nets."""
