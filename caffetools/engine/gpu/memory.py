@@ -230,6 +230,10 @@ class FlatBuffer:
             storage.write_device(storage.size)
         return self._whole_device()
 
+    def device_part(self, start: int, stop: int):
+        """Return a piece of the device side, whatever the states of the storages in it say; to be kept by who asks."""
+        return self._whole_device()[start:stop]
+
     def clear(self) -> None:
         """Set everything to zero on the device; what the host holds newer is not copied first."""
         zero(self.engine, self._whole_device())
