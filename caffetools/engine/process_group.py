@@ -61,7 +61,7 @@ class Alone:
         """Whether this process logs, tests and takes snapshots."""
         return self.rank == 0
 
-    def agree(self, decide: Callable[[], Value], otherwise: Value) -> Value:
+    def agree(self, decide: Callable[[], Value], otherwise: Value | None = None) -> Value:
         """Return what rank 0 decides; `otherwise` for other ranks, which cannot ask it."""
         return decide() if self.leads else otherwise
 

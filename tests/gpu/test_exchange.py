@@ -1,0 +1,161 @@
+"""Several GPUs in the simulator: means of gradients, the pieces of their buffer, and what they cost."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from caffetools.engine.process_group import join, new_key
+from tests.gpu.nets import CLASSIFIER, classifier
+from tests.gpu.test_iteration import NOTHING, iteration
+
+SHARED = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 6 } } }
+layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 4 } } }
+layer { name: "ip1" type: "InnerProduct" bottom: "x" top: "a" param { name: "w" } param { name: "b" }
+        inner_product_param { num_output: 6 weight_filler { type: "xavier" } } }
+layer { name: "ip2" type: "InnerProduct" bottom: "a" top: "b"
+        inner_product_param { num_output: 6 weight_filler { type: "xavier" } } }
+layer { name: "ip3" type: "InnerProduct" bottom: "b" top: "score" param { name: "w" } param { name: "b" }
+        inner_product_param { num_output: 6 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" }
+"""
+FROZEN = CLASSIFIER.replace(
+    'name: "ip1" type: "InnerProduct"',
+    'name: "ip1" type: "InnerProduct" param { lr_mult: 0 } param { lr_mult: 0 }',
+)
+# The classifier's parameters: ip1 48 + 8, ip2 24 + 3, ip3 24 + 3, each at a multiple of 16.
+IP1, IP2, IP3 = (0, 64), (64, 112), (112, 160)
+
+
+@pytest.fixture
+def groups():
+    """Two groups that are connected: rank 0 is for the test, rank 1 for a thread."""
+    key, found = new_key(), {}
+    threads = [
+        threading.Thread(target=lambda rank=rank: found.update({rank: join(key, rank, 2)})) for rank in (0, 1)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    yield found[0], found[1]
+    for group in found.values():
+        for lifeline in group._lifelines:
+            lifeline.send("done")
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "expected"),
+    [
+        (CLASSIFIER, 1, [("ip3", *IP3), ("ip2", *IP2), ("ip1", *IP1)]),
+        (CLASSIFIER, 200, [("ip2", 64, 160), ("ip1", *IP1)]),
+        (CLASSIFIER, 1 << 20, [("ip1", 0, 160)]),
+        (FROZEN, 1 << 20, [("ip2", 64, 160)]),
+        (SHARED, 1, [("ip2", 64, 128), ("ip1", 0, 64)]),
+    ],
+    ids=["each layer", "two layers", "one piece", "without a layer that learns nothing", "shared by layers"],
+)
+def test_pieces(text, least, expected, engine):
+    from caffetools.solver.exchange_cu import parts
+
+    net = classifier(engine, text)
+    assert [(net.layer_names[p.layer], p.start, p.stop) for p in parts(net, least)] == expected
+
+
+def counting(exchange, group):
+    """Let a stand-in for means note the sizes, in the order in which they are started."""
+    sizes = []
+    exchange._communicator.mean = lambda array: sizes.append(array.size)
+    return sizes
+
+
+def make(engine, groups, text=CLASSIFIER, passes=1, least=1):
+    from caffetools.solver.exchange_cu import GradientExchange
+
+    net = classifier(engine, text)
+    exchange = GradientExchange(net, groups[0], passes, least)
+    net.after_backward.append(exchange.layer_done)
+    return net, exchange
+
+
+def test_means_start_while_the_layers_before_go_backward(engine, groups):
+    net, exchange = make(engine, groups)
+    sizes, seen = counting(exchange, groups[0]), {}
+    net.before_backward.append(lambda i: seen.update({net.layer_names[i]: len(sizes)}))
+    exchange.on_start()
+    iteration(net)
+    assert (seen["ip2"], seen["relu"], seen["ip1"]) == (1, 2, 2)
+    exchange.on_gradients_ready()
+    assert sizes == [48, 48, 64]
+
+
+def test_only_the_last_pass_of_a_step_is_followed(engine, groups):
+    net, exchange = make(engine, groups, passes=2)
+    sizes = counting(exchange, groups[0])
+    for _ in range(2):
+        exchange.on_start()
+        iteration(net)
+        assert sizes == []
+        iteration(net)
+        assert sizes == [48, 48, 64]
+        exchange.on_gradients_ready()
+        sizes.clear()
+
+
+def test_all_means_at_the_end(engine, groups):
+    net, exchange = make(engine, groups, least=200)
+    net.after_backward.clear()
+    sizes = counting(exchange, groups[0])
+    exchange.on_start()
+    iteration(net)
+    assert sizes == []
+    exchange.on_gradients_ready()
+    assert sizes == [96, 64]
+
+
+def test_means_and_copies(engine, groups):
+    from caffetools.engine.gpu.communicator import PipeCommunicator
+    from caffetools.engine.gpu.memory import to_device
+
+    mine, other = (PipeCommunicator(engine, group) for group in groups)
+    a, b = to_device(engine, np.float32([1, 2, 3])), to_device(engine, np.float32([3, 8, -3]))
+    thread = threading.Thread(target=other.mean, args=[b])
+    thread.start()
+    mine.mean(a)
+    thread.join(30)
+    assert a.copy_to_host().tolist() == b.copy_to_host().tolist() == [2, 5, 0]
+    c = to_device(engine, np.float32([7, 7, 7]))
+    thread = threading.Thread(target=other.copy_from_rank_0, args=[c, engine.stream])
+    thread.start()
+    mine.copy_from_rank_0(a, engine.stream)
+    thread.join(30)
+    assert c.copy_to_host().tolist() == [2, 5, 0]
+
+
+def test_a_steady_step_costs_nothing_else(engine, groups):
+    net, exchange = make(engine, groups)
+    counting(exchange, groups[0])
+    for step in range(5):
+        if step == 2:
+            engine.counters.reset()
+        exchange.on_start()
+        iteration(net)
+        exchange.on_gradients_ready()
+        net.update()
+    assert asdict(engine.counters) == NOTHING
+
+
+def test_gradients_of_a_layer_on_the_host_go_to_the_device(engine, groups):
+    net, exchange = make(engine, groups)
+    counting(exchange, groups[0])
+    iteration(net)
+    blob = net.params[0]
+    blob.diff[...] = 5
+    exchange.on_start()
+    exchange.on_gradients_ready()
+    (part,) = [part for part in exchange.parts if part.start == 0]
+    assert part.array.copy_to_host()[: blob.count].tolist() == [5] * blob.count
