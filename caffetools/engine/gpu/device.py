@@ -28,9 +28,10 @@ class Engine:
     """
 
     def __init__(self, index: int):
-        cuda.select_device(index)
         self.index = index
         self.simulated = simulated()
+        if not self.simulated:
+            cuda.select_device(index)
         self.stream = cuda.stream()
         self.copy_stream = cuda.stream()
         self.counters = Counters()
@@ -75,6 +76,9 @@ class Engine:
             lagged.poll()
 
 
+#: Devices of the simulator: so many that runs on several can be tried.
+SIMULATED_DEVICES = 2
+
 _engine: Engine | None = None
 
 
@@ -82,7 +86,7 @@ def count() -> int:
     """Return how many devices there are. Errors: FatalError where the driver or its devices do not work."""
     if not cuda.is_available():
         fatal(f"The GPU cannot be used: {cuda.cuda_error() or 'the driver finds no device'}")
-    return len(cuda.gpus)
+    return SIMULATED_DEVICES if simulated() else len(cuda.gpus)
 
 
 def use(index: int) -> Engine:

@@ -17,14 +17,19 @@ LIBRARIES = {
 }
 
 
+def name_of(index: int) -> str:
+    """Return the name of a device; this does not start to use it."""
+    return "numba's simulator" if simulated() else _text(cuda.gpus[index].name)
+
+
 def properties(index: int) -> list[tuple[str, object]]:
     """Return the label and the value of each property of a device, in the original's order.
 
     Sizes are in bytes, the clock rate in kHz.
     """
-    device = cuda.gpus[index]
     if simulated():
-        return [("Device id", index), ("Name", "numba's simulator")]
+        return [("Device id", index), ("Name", name_of(index))]
+    device = cuda.gpus[index]
     with device:
         total = cuda.current_context().get_memory_info().total
     major, minor = device.compute_capability
