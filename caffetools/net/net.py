@@ -16,10 +16,11 @@ import numpy as np
 from caffetools import graph, upgrade
 from caffetools.blob import Blob
 from caffetools.engine.cpu.one_thread import SMALL, Team
+from caffetools.engine.out_of_memory import OutOfMemory
 from caffetools.formats import prototxt
 from caffetools.glog import error, info
 from caffetools.layer import Context, Layer
-from caffetools.net import planning, twins, weights
+from caffetools.net import device_memory, planning, twins, weights
 from caffetools.net.fused import FusedSteps
 from caffetools.net.gradients import Gradients
 from caffetools.net.memory_plan import MemoryPlan
@@ -66,7 +67,7 @@ class Net:
     to the host (`engine.gpu.lag.Loss`): a number that waits for the device when its value is asked for.
 
     Functions in `before_forward`, `after_forward`, `before_backward` and `after_backward` are called with the index of
-    each     layer that a pass comes to.
+    each layer that a pass comes to.
 
     plan: whether arrays that are not needed at the same time share memory (see `memory_plan`). After a pass only
     inputs, outputs, parameters and the data of the blobs named in `keep` are right then, passes begin at the first
@@ -209,10 +210,13 @@ class Net:
             return self._forward_one(i, team)
 
     def _forward_one(self, i, team):
-        self._prepare(i)
-        self._fused.forget(i)
-        team.work_alone(self._alone[i])
-        self._forward[i](self.bottoms[i], self.tops[i])
+        try:
+            self._prepare(i)
+            self._fused.forget(i)
+            team.work_alone(self._alone[i])
+            self._forward[i](self.bottoms[i], self.tops[i])
+        except OutOfMemory as err:
+            raise device_memory.explained(self, i, "forward pass", err) from None
         if self.debug_info:
             self._report_forward(i)
         losses = self._losses[i]
@@ -264,7 +268,10 @@ class Net:
 
     def _backward_one(self, i, team):
         team.work_alone(self._alone[i])
-        self._backward[i](self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
+        try:
+            self._backward[i](self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
+        except OutOfMemory as err:
+            raise device_memory.explained(self, i, "backward pass", err) from None
 
     def reshape(self) -> None:
         """Propagate changed shapes of the inputs to every blob."""

@@ -15,8 +15,10 @@ from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 
 from caffetools.blob import Blob
+from caffetools.engine.out_of_memory import OutOfMemory
 from caffetools.glog import info
 from caffetools.layer import Layer
+from caffetools.net import device_memory
 
 _said: set[str] = set()
 
@@ -31,13 +33,20 @@ def equip(net) -> None:
     """Let the passes of a net call the layers' twins, and read its losses without waiting for the device."""
     from caffetools.engine.gpu.lag import LossReader
 
+    net.device_scratch = 0
     net._loss_of = LossReader(net.context.engine, net.context.dtype).read
     for i, layer in enumerate(net.layers):
         twin = twin_of(layer)
         if twin is None:
             _say_once(layer, net.bottoms[i])
             continue
-        net._reshape[i], net._forward[i], net._backward[i] = functions(layer, twin, net.bottoms[i], net.tops[i])
+        before = net.context.engine.held.bytes
+        try:
+            run = functions(layer, twin, net.bottoms[i], net.tops[i])
+        except OutOfMemory as err:
+            raise device_memory.explained(net, i, "set-up", err) from None
+        net._reshape[i], net._forward[i], net._backward[i] = run
+        net.device_scratch += net.context.engine.held.bytes - before
 
 
 def functions(layer: Layer, twin: ModuleType, bottom: Sequence[Blob], top: Sequence[Blob]) -> tuple[Callable, ...]:

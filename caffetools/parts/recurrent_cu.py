@@ -16,7 +16,7 @@ from caffetools.engine.gpu import vector
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.gemm import gemm
 from caffetools.engine.gpu.launch import cuda_kernel, launch
-from caffetools.engine.gpu.memory import device_array, zero
+from caffetools.engine.gpu.memory import device_array, overwrite, to_host, zero
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def add_weight_gradient(layer, place: int, rows: int, dz, x, x_start: int = 0) -
 def _last_states(layer) -> list[np.ndarray]:
     gpu = layer.gpu
     shape = (layer.steps + 1, gpu.streams, layer.hidden)
-    return [state.copy_to_host().reshape(shape)[-1] for state in gpu.states]
+    return [to_host(current(), state).reshape(shape)[-1] for state in gpu.states]
 
 
 def _restore(layer, last):
@@ -154,7 +154,7 @@ def _restore(layer, last):
         common = min(len(values), gpu.streams)
         host = np.zeros((layer.steps + 1, gpu.streams, layer.hidden), layer.dtype)
         host[-1, :common] = values[:common]
-        state.copy_to_device(host.reshape(-1))
+        overwrite(current(), state, host.reshape(-1))
 
 
 def _get_state(layer):

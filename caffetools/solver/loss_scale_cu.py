@@ -13,7 +13,7 @@ from numba import cuda
 from caffetools.engine.gpu import vector
 from caffetools.engine.gpu.lag import Lagged
 from caffetools.engine.gpu.launch import THREADS, cuda_kernel, launch, launch_blocks
-from caffetools.engine.gpu.memory import to_device
+from caffetools.engine.gpu.memory import overwrite, to_device, to_host
 from caffetools.engine.gpu.reduce import block_sum
 from caffetools.glog import info
 from caffetools.net import Net
@@ -60,14 +60,11 @@ class LossScale:
 
     def read(self) -> list[float]:
         """Return the state, which waits for the device."""
-        self.net.context.engine.synchronise()
-        return self.state.copy_to_host().tolist()
+        return to_host(self.net.context.engine, self.state).tolist()
 
     def write(self, state: list[float]) -> None:
         """Go on from what `read` returned."""
-        engine = self.net.context.engine
-        self.state.copy_to_device(np.array(state, np.float64), stream=engine.stream)
-        engine.synchronise()
+        overwrite(self.net.context.engine, self.state, np.array(state, np.float64))
         self._skipped = state[2]
 
     def _look(self, values):

@@ -10,8 +10,9 @@ from caffetools.engine.gpu.lag import Lagged
 from caffetools.engine.gpu.launch import THREADS, launch, launch_blocks
 from caffetools.engine.gpu.memory import device_array, to_device
 from caffetools.engine.gpu.vector import fill
+from caffetools.engine.out_of_memory import OutOfMemory
 from caffetools.glog import info
-from caffetools.net import Net
+from caffetools.net import Net, device_memory
 from caffetools.solver import rules_cu
 from caffetools.solver.loss_scale_cu import LossScale
 from caffetools.solver.precision import LossScaling
@@ -85,13 +86,17 @@ class DeviceUpdate:
             # Without scaling that is needed for clipping only.
             self.measure(now=False)
         self._measured = False
+        try:
+            history = self._history.write_device(self._history_size)
+        except OutOfMemory as err:
+            raise device_memory.explained_for(net, "the solver's history", err) from None
         launch_blocks(
             rules_cu.KERNELS[kernel],
             self._rows,
             THREADS,
             net.flat_data.write_device(),
             net.flat_diff.write_device(),
-            self._history.write_device(self._history_size),
+            history,
             self._table,
             self._scale,
             scalar(rate),

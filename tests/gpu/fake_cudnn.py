@@ -59,9 +59,10 @@ class Tensor:
 class Fake(ModuleType):
     """The module; refuses: names of operations without an algorithm; graphs: those that were made."""
 
-    def __init__(self, refuses=()):
+    def __init__(self, refuses=(), workspaces=(1000,)):
         super().__init__("cudnn")
         self.refuses, self.graphs, self.stream = refuses, [], None
+        self.workspaces = workspaces  # bytes of scratch of the plans, the best first; no multiple of anything
         self.data_type, self.heur_mode, self.numerical_note = data_type, heur_mode, numerical_note
         self.cudnnGraphNotSupportedError = cudnnGraphNotSupportedError
 
@@ -83,8 +84,6 @@ class Fake(ModuleType):
 
 
 class Graph:
-    WORKSPACE = 1000  # not a multiple of anything
-
     def __init__(self, module, name):
         self.module, self.name = module, name
         self.operations, self.inputs, self.steps, self.notes = [], [], [], []
@@ -125,7 +124,7 @@ class Graph:
         self.steps.append("deselect_numeric_notes")
 
     def deselect_workspace_greater_than(self, size):
-        assert size >= self.WORKSPACE
+        self.most = size
         self.steps.append("deselect_workspace_greater_than")
 
     def check_support(self):
@@ -135,18 +134,21 @@ class Graph:
             if name in self.module.refuses or (name, *types) in self.module.refuses:
                 raise cudnnGraphNotSupportedError(f"no engine for {name}\nand more")
 
+        fitting = [size for size in self.module.workspaces if size <= self.most]
+        if not fitting:
+            raise cudnnGraphNotSupportedError(f"no plan within {self.most} bytes")
+        self.workspace = fitting[0]
+
     def build_plans(self):
         self.steps.append("build_plans")
 
     def get_workspace_size(self):
-        return self.WORKSPACE
+        return self.workspace
 
     def execute(self, variant_pack, workspace, handle):
         assert handle == "handle"
         assert self.steps == STEPS
-        ctypes.memset(
-            workspace, 255, self.WORKSPACE
-        )  # scratch is the algorithm's own: NaN for everybody else
+        ctypes.memset(workspace, 255, self.workspace)  # scratch is the algorithm's own: NaN for everybody else
         values = [_numbers(_array(variant_pack[tensor.uid], tensor)) for tensor in self.inputs]
         target = _array(variant_pack[self.result.uid], self.result)
         (name, settings), *more = self.operations

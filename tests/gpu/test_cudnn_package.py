@@ -75,7 +75,7 @@ def test_the_library_accepts_the_graph(operation, x, w, y, padding, stride, dila
     }
     build, inputs, output = builds[operation]
     tensors = [Tensor(f"input {i}", shape, operand) for i, shape in enumerate(inputs)]
-    graph = Graph(operation, build, tensors, Tensor("output", output, result))
+    graph = Graph(operation, build, tensors, Tensor("output", output, result), 1 << 20)
     assert graph.workspace == 12345
     graph.run([1024 * i for i in range(len(inputs) + 1)], 4096)
     (target,) = graph._graph.get_outputs()

@@ -22,8 +22,8 @@ from caffetools.engine.precisions import BFLOAT16, FLOAT16, FLOAT32
 
 #: Spatial axes of a convolution.
 MOST_AXES = 3
-#: Bytes of scratch that an algorithm may ask for.
-MOST_WORKSPACE = 512 << 20
+#: Bytes of scratch that an algorithm may ask for; the next number where the device has no room for it.
+WORKSPACES = 512 << 20, 32 << 20, 1 << 20, 0
 
 
 class Unsupported(Exception):
@@ -59,13 +59,13 @@ def why_not() -> str:
 class Graph:
     """An operation on tensors of given shapes.
 
-    build: called with the package's graph and its tensors, adds the operation and returns its result. workspace: the
-    bytes of scratch that a run needs.
+    build: called with the package's graph and its tensors, adds the operation and returns its result. most: bytes of
+    scratch that it may ask for. workspace: those that a run needs.
 
     Errors: Unsupported.
     """
 
-    def __init__(self, name: str, build: Callable, inputs: Sequence[Tensor], output: Tensor):
+    def __init__(self, name: str, build: Callable, inputs: Sequence[Tensor], output: Tensor, most: int):
         import cudnn
 
         single = cudnn.data_type.FLOAT
@@ -98,7 +98,7 @@ class Graph:
             graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
             # The package's filters mark plans that are there already.
             graph.deselect_numeric_notes(_refused(inputs[0].type))
-            graph.deselect_workspace_greater_than(MOST_WORKSPACE)
+            graph.deselect_workspace_greater_than(most)
             graph.check_support()
             graph.build_plans()
         except (cudnn.cudnnGraphNotSupportedError, RuntimeError) as error:

@@ -11,12 +11,13 @@ import numpy as np
 from numba import cuda
 
 from caffetools.engine.gpu import precision
-from caffetools.engine.gpu.cudnn import Graph, Tensor, Unsupported
+from caffetools.engine.gpu.cudnn import WORKSPACES, Graph, Tensor, Unsupported
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.launch import cuda_kernel, launch
 from caffetools.engine.gpu.memory import address
 from caffetools.engine.gpu.own_conv import OwnConvPlan, add_bias
 from caffetools.engine.gpu.precision import wide_bfloat16
+from caffetools.engine.out_of_memory import OutOfMemory
 from caffetools.engine.precisions import BFLOAT16, FLOAT16, FLOAT32
 from caffetools.glog import info
 
@@ -72,7 +73,7 @@ class CudnnPlan:
     def backward_weights(self, x, dy, dw) -> None:
         """Add the weight gradient to dw."""
         if self._backward_weights is not None:
-            self._backward_weights.run(x, dy, dw, add=True)
+            self._backward_weights.run(x, dy, dw)
         else:
             self._own.backward_weights(x, dy, dw)
 
@@ -93,7 +94,7 @@ class CudnnPlan:
         inputs = ("x", self._x), ("w", self._w), ("bias", bias)
         try:
             return _Pass("forward with bias", self._settings, inputs, ("y", self._y), FLOAT32)
-        except Unsupported:
+        except (Unsupported, OutOfMemory):
             return None
 
     @cached_property
@@ -102,15 +103,15 @@ class CudnnPlan:
 
     @cached_property
     def _backward_weights(self):
-        return self._pass("weight gradient", ("x", self._x), ("dy", self._y), ("dw", self._w))
+        return self._pass("weight gradient", ("x", self._x), ("dy", self._y), ("dw", self._w), adds=True)
 
-    def _pass(self, name, left, right, output):
+    def _pass(self, name, left, right, output, adds=False):
         """Return what computes a pass, None where cuDNN cannot."""
         results = dict.fromkeys((FLOAT32, current().precision))  # the preferred type first
         for result in results:
             try:
-                return _Pass(name, self._settings, (left, right), output, result)
-            except Unsupported as error:
+                return _Pass(name, self._settings, (left, right), output, result, adds)
+            except (Unsupported, OutOfMemory) as error:
                 reason = str(error).partition("\n")[0]
         _say_once(
             f"cuDNN does not compute the {name} of a convolution here: kernels of our own do ({reason})"
@@ -142,44 +143,65 @@ _BUILDS = {
 
 
 @cache
-def _graph(name: str, settings: _Settings, inputs: tuple[Tensor, ...], output: Tensor, tf32: bool) -> Graph:
+def _graph(
+    name: str, settings: _Settings, inputs: tuple[Tensor, ...], output: Tensor, tf32: bool, most: int
+) -> Graph:
     """Return the graph of a pass; layers of one shape share it, because choosing an algorithm takes its time."""
-    return Graph(name, partial(_BUILDS[name], settings.lists()), inputs, output)
+    return Graph(name, partial(_BUILDS[name], settings.lists()), inputs, output, most)
 
 
 class _Pass:
     """One operation of cuDNN between float32 arrays.
 
-    result: the type in which cuDNN writes the result.
+    result: the type in which cuDNN writes the result. adds: whether it is added to what is there.
     """
 
-    def __init__(self, name: str, settings: _Settings, inputs, output, result: str):
+    def __init__(self, name: str, settings: _Settings, inputs, output, result: str, adds: bool = False):
         engine = current()
         self._half = precision.is_half(engine, np.float32)
         kind = engine.precision if self._half else FLOAT32
         tensors = tuple(Tensor(name, shape, kind) for name, shape in inputs)
-        self._graph = _graph(name, settings, tensors, Tensor(*output, result), engine.tf32)
         self._counts = [prod(shape) for _, shape in inputs]
         self._wide = result == FLOAT32
         self._type = np.dtype(np.float32) if self._wide else precision.HALF_TYPES[result]
-        self._start = -(-self._graph.workspace // ALIGNMENT) * ALIGNMENT
-        engine.workspace.reserve(self._start + prod(output[1]) * self._type.itemsize, np.uint8)
+        self._adds = adds
+        # What is added, or is still to be widened, lies behind the scratch first.
+        self._aside = adds or not self._wide
+        behind = prod(output[1]) * self._type.itemsize if self._aside else 0
+        self._graph, self._start = self._fitting(
+            engine,
+            lambda most: _graph(name, settings, tensors, Tensor(*output, result), engine.tf32, most),
+            behind,
+        )
 
-    def run(self, *arrays, add: bool = False) -> None:
-        """Compute the last array from the others; add: to what it holds."""
+    @staticmethod
+    def _fitting(engine, graph_within, behind):
+        """Return a graph for whose scratch, and `behind` bytes, there is room; and where these bytes start."""
+        for most in WORKSPACES:
+            graph = graph_within(most)
+            start = -(-graph.workspace // ALIGNMENT) * ALIGNMENT
+            try:
+                engine.workspace.reserve(start + behind, np.uint8)
+            except OutOfMemory as error:
+                reason = error
+            else:
+                return graph, start
+        raise reason
+
+    def run(self, *arrays) -> None:
+        """Compute the last array from the others."""
         engine = current()
         *operands, target = arrays
         if self._half:
             parts = [(array, 0, count) for array, count in zip(operands, self._counts, strict=True)]
             operands = precision.halved(engine, *parts)
         workspace = address(engine.workspace.array(np.uint8))
-        aside = add or not self._wide
-        result = workspace + self._start if aside else address(target)
+        result = workspace + self._start if self._aside else address(target)
         self._graph.run([*map(address, operands), result], workspace)
-        if not aside:
+        if not self._aside:
             return
         values, first = engine.workspace.array(self._type), self._start // self._type.itemsize
-        if not self._wide and not add:
+        if not self._adds:
             precision.widen(engine, values, first, target)
         else:
             launch(_ADDING[self._type], target.size, values, first, target)

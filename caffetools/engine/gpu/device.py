@@ -9,7 +9,7 @@ import numpy as np
 from numba import cuda
 
 from caffetools.engine.gpu.events import Counters, simulated
-from caffetools.engine.gpu.memory import DeviceStorage, FlatBuffer, pinned_array
+from caffetools.engine.gpu.memory import DeviceStorage, FlatBuffer, Held, pinned_array
 from caffetools.engine.gpu.workspace import Workspace
 from caffetools.engine.precisions import FLOAT32
 from caffetools.glog import fatal
@@ -22,8 +22,8 @@ class Engine:
     """One GPU: `stream` for everything that computes, `copy_stream` for batches that are fetched ahead.
 
     index: the number of the device, from 0. name: of the device. processors: its multiprocessors. counters: see
-    `Counters`. lagged: results on their way to the host. workspace: scratch that all operations share.
-    operands: scratch for the operands of products in half precision. precision: of products, see `precision`. tf32:
+    `Counters`. held: bytes of its arrays. lagged: results on their way to the host. workspace: scratch that all
+    operations share. operands: scratch for the operands of products in half precision. precision: of products, see `precision`. tf32:
     whether libraries may round the operands of products in float32 to TF32.
     """
 
@@ -35,6 +35,7 @@ class Engine:
         self.stream = cuda.stream()
         self.copy_stream = cuda.stream()
         self.counters = Counters()
+        self.held = Held()
         self.lagged: weakref.WeakSet = weakref.WeakSet()
         self.workspace = Workspace(self)
         self.operands = Workspace(self), Workspace(self)

@@ -7,11 +7,14 @@ Host memory is page-locked, so that copies run beside the computation.
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 from numba import cuda
 
 from caffetools.engine.gpu.events import Event, simulated
-from caffetools.glog import fatal
+from caffetools.engine.out_of_memory import OutOfMemory, mebibytes
 
 UNINITIALISED, AT_HOST, AT_DEVICE, SYNCED = range(4)
 
@@ -19,19 +22,47 @@ UNINITIALISED, AT_HOST, AT_DEVICE, SYNCED = range(4)
 def device_array(engine, count: int, dtype) -> object:
     """Return a new flat array on the device, its contents undefined.
 
-    Errors: FatalError with what was asked for and what is free when the device's memory does not suffice.
+    Errors: OutOfMemory with what was asked for and what is free when the device's memory does not suffice.
     """
     engine.counters.allocations += 1
+    size = count * np.dtype(dtype).itemsize
     try:
-        return cuda.device_array(count, dtype, stream=engine.stream)
+        array = _allocate(engine, count, dtype)
     except Exception as error:
-        if "MEMORY" not in str(error).upper():
+        if not _is_out_of_memory(error):
             raise
-        size = count * np.dtype(dtype).itemsize
-        fatal(
-            f"GPU {engine.index} is out of memory: {_mebibytes(size)} are needed at once, "
-            f"{_mebibytes(engine.free_memory())} are free. A smaller batch needs less."
-        )
+        # Nets that nobody has any longer may hold memory until the collector comes.
+        gc.collect()
+        try:
+            array = _allocate(engine, count, dtype)
+        except Exception as again:
+            if not _is_out_of_memory(again):
+                raise
+            raise OutOfMemory(engine.index, size, engine.free_memory()) from None
+    engine.held.add(size)
+    weakref.finalize(array, engine.held.take, size).atexit = False
+    return array
+
+
+class Held:
+    """How many bytes of the device arrays of this process hold."""
+
+    def __init__(self):
+        self.bytes = 0
+
+    def add(self, size: int) -> None:
+        self.bytes += size
+
+    def take(self, size: int) -> None:
+        self.bytes -= size
+
+
+def _allocate(engine, count, dtype):
+    return cuda.device_array(count, dtype, stream=engine.stream)
+
+
+def _is_out_of_memory(error):
+    return isinstance(error, MemoryError) or "OUT_OF_MEMORY" in str(error).upper()
 
 
 def zero(engine, array) -> None:
@@ -45,21 +76,42 @@ def zero(engine, array) -> None:
 
 
 def pinned_array(engine, count: int, dtype) -> np.ndarray:
-    """Return a new page-locked array of zeros on the host."""
+    """Return a new page-locked array of zeros on the host. Errors: MemoryError."""
     engine.counters.allocations += 1
-    # Zero bytes cannot be page-locked.
-    array = cuda.pinned_array(max(count, 1), dtype)[:count]
+    try:
+        # Zero bytes cannot be page-locked.
+        array = cuda.pinned_array(max(count, 1), dtype)[:count]
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        size = mebibytes(count * np.dtype(dtype).itemsize)
+        raise MemoryError(f"The system does not page-lock {size} of host memory, for copies to the GPU") from None
     array.fill(0)
     return array
+
+
+def to_host(engine, array) -> np.ndarray:
+    """Return a copy of a device array on the host, which waits for all that computes it."""
+    values = np.empty(array.size, array.dtype)
+    if values.size:
+        # Into ordinary memory a copy on a stream may or may not return before it is done.
+        array.copy_to_host(values, stream=engine.stream)
+        engine.synchronise()
+    return values
+
+
+def overwrite(engine, array, values: np.ndarray) -> None:
+    """Copy a flat host array to a device array, which waits until the host array has been read."""
+    if values.size:
+        array.copy_to_device(values, stream=engine.stream)
+        engine.synchronise()
 
 
 def to_device(engine, values: np.ndarray):
     """Return a copy of a host array on the device, for tables that are made once (in `reshape`)."""
     values = np.ascontiguousarray(values)
     array = device_array(engine, values.size, values.dtype)
-    if values.size:
-        array.copy_to_device(values.reshape(-1), stream=engine.stream)
-        engine.synchronise()
+    overwrite(engine, array, values.reshape(-1))
     return array
 
 
@@ -163,6 +215,14 @@ class DeviceStorage:
             views = (device, device if device.size == count else device[:count])
         return views
 
+    def shared_by(self, *blobs) -> None:
+        """As `blob.Storage` does; here nothing is kept that was made of the values."""
+
+    @property
+    def device_bytes(self) -> int:
+        """The bytes of the device side, 0 where there is none yet."""
+        return 0 if self._device is None else self._device.size * self.dtype.itemsize
+
     def move(self, piece: Piece, count: int) -> None:
         """Live in a piece of a larger buffer from now on; the first `count` elements move along."""
         old = self.read_host(count) if self.state != UNINITIALISED else None
@@ -204,6 +264,11 @@ class FlatBuffer:
     def piece(self, start: int, size: int) -> Piece:
         """Return the place of a storage that is moved here."""
         return Piece(self, start, size)
+
+    @property
+    def missing_bytes(self) -> int:
+        """The bytes that the device side will take, 0 where it is there."""
+        return 0 if self._device is not None else self.size * self.dtype.itemsize
 
     @property
     def array(self) -> np.ndarray:
@@ -278,7 +343,3 @@ def host_view(array) -> np.ndarray:
     """Return the numbers of a device array in the simulator, where they are on the host."""
     assert simulated()
     return array._ary
-
-
-def _mebibytes(size):
-    return f"{size / 2**20:.1f} MiB"

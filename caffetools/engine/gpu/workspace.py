@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffetools.engine.gpu.memory import device_array
+from caffetools.engine.out_of_memory import OutOfMemory
 
 
 class Workspace:
@@ -25,13 +26,23 @@ class Workspace:
         return 0 if self._bytes is None else self._bytes.size
 
     def reserve(self, count: int, dtype) -> None:
-        """See to it that there is room for `count` elements."""
-        size = -(-count * np.dtype(dtype).itemsize // 256) * 256
-        if size > self.size:
+        """See to it that there is room for `count` elements.
+
+        Errors: OutOfMemory; then there is the room that there was before.
+        """
+        # At least one piece, so that there is an address for who needs nothing.
+        size = max(1, -(-count * np.dtype(dtype).itemsize // 256)) * 256
+        before = self.size
+        if size > before:
             self._views.clear()
             # The old one goes first: both together may not fit.
             self._bytes = None
-            self._bytes = device_array(self._engine, size, np.uint8)
+            try:
+                self._bytes = device_array(self._engine, size, np.uint8)
+            except OutOfMemory:
+                if before:
+                    self._bytes = device_array(self._engine, before, np.uint8)
+                raise
 
     def array(self, dtype):
         """Return the buffer as a flat array of this type; it may be longer than what was reserved."""
