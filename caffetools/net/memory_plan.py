@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from caffetools.engine.cpu.workspace import PAGE
+from caffetools.engine.aligned import LINE, PAGE, aligned_zeros
 from caffetools.net.lifetimes import Array, Lifetimes
 from caffetools.net.wiring import Wiring
 
-#: Arrays begin at multiples of this many bytes, a cache line.
-LINE = 64
 #: Good enough is this much of what is needed at least; otherwise each order has so many rounds.
 CLOSE, ROUNDS = 1.01, 4
 
@@ -102,8 +100,7 @@ class MemoryPlan:
 
     def apply(self) -> None:
         """Give the arrays their memory; what they held is lost."""
-        memory = np.zeros(self.bytes + PAGE, np.uint8)
-        memory = memory[-memory.ctypes.data % PAGE :]
+        memory = aligned_zeros(self.bytes, np.uint8, PAGE)
         for array, start in self.places:
             part = memory[start : start + array.bytes].view(array.storage.dtype)
             array.storage.array = part

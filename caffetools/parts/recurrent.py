@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from caffetools.engine.aligned import aligned_empty, aligned_zeros
 from caffetools.engine.cpu.gemm import gemm
 from caffetools.engine.cpu.step_product import StepWeights
 from caffetools.glog import check, check_eq, check_ge, check_gt, info, note
@@ -127,17 +128,17 @@ class RecurrentLayer(Layer):
         last = [state[-1] for state in self.states] if self.streams is not None else []
         steps, hidden, dtype = self.steps, self.hidden, self.dtype
         self.streams = streams
-        self.states = [np.zeros((steps + 1, streams, hidden), dtype) for _ in self.state_names]
+        self.states = [aligned_zeros((steps + 1, streams, hidden), dtype) for _ in self.state_names]
         self._restore(last)
-        self.dz = np.empty((steps, streams, self.width), dtype)
+        self.dz = aligned_empty((steps, streams, self.width), dtype)
         # What z_t is without x_t and h_{t-1}.
-        self.start = np.empty((streams, self.width), dtype)
+        self.start = aligned_empty((streams, self.width), dtype)
         inputs = self.blobs[self.w_x].shape[1]
         self.weights_x = StepWeights("x", steps * streams, inputs, hidden, self.gates, dtype)
         self.weights_h = StepWeights("h", streams, hidden, hidden, self.gates, dtype)
         self.weights_back = StepWeights("h", streams, self.width, hidden, 1, dtype)
         # The hidden states as W_h sees them: zero where a sequence starts.
-        self.h_continued = np.empty((steps, streams, hidden), dtype)
+        self.h_continued = aligned_empty((steps, streams, hidden), dtype)
         self.allocate()
 
     def _restore(self, last):

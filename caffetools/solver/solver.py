@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from caffetools.engine.aligned import aligned_zeros
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.engine.process_group import Alone
 from caffetools.formats import prototxt

@@ -117,7 +117,13 @@ def settle(function: Callable[[], object]) -> None:
 
 
 def random(*shape: int) -> np.ndarray:
-    return np.random.default_rng(1).standard_normal(shape, np.float32)
+    return np.random.default_rng(1).standard_normal(out=empty(*shape), dtype=np.float32)
+
+
+def empty(*shape: int) -> np.ndarray:
+    from caffetools.engine.aligned import aligned_empty
+
+    return aligned_empty(shape, np.float32)
 
 
 def convolution_cases(torch):
@@ -128,7 +134,7 @@ def convolution_cases(torch):
     for name, n, c, m, k, stride, pad, size, group in CONVOLUTIONS:
         x, w, bias = random(n, c, size, size), random(m, c // group, k, k), random(m)
         plan = ConvPlan(x.shape, w.shape, stride, pad, 1, group)
-        y, dy, dx, dw, db = np.empty(plan.y_shape, np.float32), random(*plan.y_shape), x * 0, w * 0, bias * 0
+        y, dy, dx, dw, db = empty(*plan.y_shape), random(*plan.y_shape), x * 0, w * 0, bias * 0
         operations = 2 * y.size * w[0].size
         forward = weights = data = None
         if torch:
@@ -154,7 +160,7 @@ def one_by_one_cases(torch):
     for name, n, c, m, size in ONE_BY_ONE:
         x, w = random(n, c, size, size), random(m, c, 1, 1)
         plan = ConvPlan(x.shape, w.shape)
-        y = np.empty(plan.y_shape, np.float32)
+        y = empty(*plan.y_shape)
         numpys = partial(np.matmul, w.reshape(m, c), x.reshape(n, c, -1), out=y.reshape(n, m, -1))
         theirs = partial(torch.conv2d, *(torch.from_numpy(v) for v in (x, w))) if torch else None
         yield name, "forward", 2 * y.size * c, 0, partial(plan.forward, x, w, None, y), theirs, numpys
@@ -172,8 +178,9 @@ def products(torch, trans_a, trans_b, a, b, beta):
     from caffetools.engine.cpu.gemm import gemm
 
     first, second = a.T if trans_a else a, b.T if trans_b else b
-    c, numpys = np.zeros((len(first), second.shape[1]), np.float32), np.empty((len(first), second.shape[1]), np.float32)
-    total = np.zeros_like(c)
+    shape = len(first), second.shape[1]
+    c, numpys, total = empty(*shape), empty(*shape), empty(*shape)
+    c[:] = total[:] = 0
 
     def blas():
         np.matmul(first, second, out=numpys)
@@ -197,7 +204,7 @@ def inner_product_cases(torch):
         theirs = partial(torch.nn.functional.linear, *(torch.from_numpy(v) for v in (x, w))) if torch else None
         yield (
             name, "forward", operations, size, partial(inner_product, x, w, None, y), theirs,
-            partial(np.matmul, x, w.T, out=np.empty_like(y)),
+            partial(np.matmul, x, w.T, out=empty(*y.shape)),
         )  # fmt: skip
         if batch > 1:
             yield name, "dx", operations, size, *products(torch, False, False, dy, w, 0)

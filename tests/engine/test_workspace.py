@@ -30,7 +30,7 @@ def test_buffers_are_kept_and_grow():
 
 def test_buffers_begin_at_a_page():
     for count in (1, 3, 1000):
-        assert workspace.empty_aligned(count, np.float32).ctypes.data % workspace.PAGE == 0
+        assert workspace.scratch(f"page {count}", count, np.float32).ctypes.data % workspace.PAGE == 0
 
 
 @pytest.mark.parametrize("count", [1, 1024, 1025])

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-#: Bytes of a page.
-PAGE = 4096
+from caffetools.engine.aligned import PAGE, aligned_empty
+
 #: Pages between the buffers of two threads. Processors fetch lines ahead of a thread that walks its buffer;
 #: where these are the next thread's, both slow down to half (measured on Zen 5: up to 16 KiB ahead).
 GUARD_PAGES = 8
@@ -18,20 +18,12 @@ GUARD_PAGES = 8
 _buffers: dict[tuple[str, str], np.ndarray] = {}
 
 
-def empty_aligned(count: int, dtype) -> np.ndarray:
-    """Return an uninitialised flat array that starts at a page."""
-    dtype = np.dtype(dtype)
-    raw = np.empty(count * dtype.itemsize + PAGE, np.uint8)
-    start = -raw.ctypes.data % PAGE
-    return raw[start : start + count * dtype.itemsize].view(dtype)
-
-
 def scratch(name: str, count: int, dtype) -> np.ndarray:
     """Return the flat buffer `name` with at least `count` elements; its contents are arbitrary."""
     key = (name, np.dtype(dtype).char)
     buffer = _buffers.get(key)
     if buffer is None or buffer.size < count:
-        buffer = _buffers[key] = empty_aligned(count, dtype)
+        buffer = _buffers[key] = aligned_empty(count, dtype, PAGE)
     return buffer
 
 
