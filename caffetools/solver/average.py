@@ -34,30 +34,41 @@ class WeightAverage:
 
     decay: between 0 and 1. blocks: the table that cuts the parameters into pieces (see `rules.block_table`).
 
-    `values` is the buffer of the average, laid out as `net.param_data`; None until training starts.
+    On a GPU the average lies there, and training moves nothing.
     """
 
     def __init__(self, net: Net, decay: float, blocks: np.ndarray):
-        self.net = net
         self.decay = decay
-        self.blocks = blocks
-        self.values: np.ndarray | None = None
+        if net.context.engine is None:
+            self._kept = HostAverage(net, blocks)
+        else:
+            from caffetools.solver.average_cu import DeviceAverage
+
+            self._kept = DeviceAverage(net)
         self._exchanged = False
+
+    @property
+    def values(self) -> np.ndarray | None:
+        """The average on the host, laid out as `net.param_data`; None until training starts."""
+        return self._kept.values
+
+    @values.setter
+    def values(self, values: np.ndarray | None) -> None:
+        self._kept.values = values
 
     def start(self) -> None:
         """Begin with the present weights, unless there is an average already."""
-        if self.values is None:
-            self.values = self.net.flat_data.read_host().copy()
+        if not self._kept.begun:
+            self._kept.begin()
 
     def update(self, updates: int) -> None:
         """Take the weights in after an update; updates: how many were made before it."""
-        keep = min(self.decay, (1 + updates) / (10 + updates))
-        blend(self.values, self.net.flat_data.read_host(), self.blocks, self.values.dtype.type(keep))
+        self._kept.blend(min(self.decay, (1 + updates) / (10 + updates)))
 
     @contextmanager
     def shown(self, averaged: bool) -> Iterator[None]:
         """Let the net have the averaged weights (or, for False, the weights themselves) in the body."""
-        if averaged == self._exchanged or self.values is None:
+        if averaged == self._exchanged or not self._kept.begun:
             yield
             return
         self._exchange()
@@ -67,10 +78,35 @@ class WeightAverage:
             self._exchange()
 
     def _exchange(self):
+        self._kept.exchange()
+        self._exchanged = not self._exchanged
+
+
+class HostAverage:
+    """Where an average is kept on the CPU. blocks: as for `WeightAverage`."""
+
+    def __init__(self, net: Net, blocks: np.ndarray):
+        self.net = net
+        self.blocks = blocks
+        self.values: np.ndarray | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self.values is not None
+
+    def begin(self) -> None:
+        """Take over the weights."""
+        self.values = self.net.flat_data.read_host().copy()
+
+    def blend(self, keep: float) -> None:
+        """Move the average towards the weights: keep is d."""
+        blend(self.values, self.net.flat_data.read_host(), self.blocks, self.values.dtype.type(keep))
+
+    def exchange(self) -> None:
+        """Let the net have the average, and keep its weights."""
         mine, theirs = self.values, self.net.param_data
         for start in range(0, mine.size, _CHUNK):
             piece = slice(start, start + _CHUNK)
             kept = mine[piece].copy()
             mine[piece] = theirs[piece]
             theirs[piece] = kept
-        self._exchanged = not self._exchanged
