@@ -51,7 +51,7 @@ class UserLayer(Layer):
         user.param_str = self.param.python_param.param_str
         user.phase = self.phase
         user.type = self.type
-        user.blobs = views.BlobVec(self.blobs, self.dtype)
+        user.blobs = views.BlobVec(self.blobs, self.context.blob)
         return user
 
     def setup(self, bottom, top):

@@ -5,7 +5,7 @@ Layers that users write get these from a Python layer, and scripts get them from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import index
 
 import numpy as np
@@ -68,13 +68,25 @@ class Blob:
 
     @property
     def _gpu_data_ptr(self) -> int:
-        """Where a GPU holds the values. Errors: FatalError where there is none, as below."""
-        fatal(f"The data of a blob has no address on a GPU: {why_no_gpu()}")
+        """Where the GPU holds the values, for reading and writing: what the host holds is old from now on.
+
+        Other libraries may work there on the default stream, which waits for the net's and the net's for it.
+        Errors: FatalError where there is no GPU, as below.
+        """
+        return self._address("data")
 
     @property
     def _gpu_diff_ptr(self) -> int:
-        """Where a GPU holds the gradients."""
-        fatal(f"The diff of a blob has no address on a GPU: {why_no_gpu()}")
+        """Where the GPU holds the gradients."""
+        return self._address("diff")
+
+    def _address(self, side):
+        if not hasattr(self._blob.data_storage, "write_device"):
+            why = why_no_gpu() or "its net computes on the CPU; call set_mode_gpu() before making it"
+            fatal(f"The {side} of a blob has no address on a GPU: {why}")
+        from caffetools.engine.gpu.memory import address
+
+        return address(getattr(self._blob, f"mutable_gpu_{side}"))
 
     def reshape(self, *sizes: int) -> None:
         """Give the blob another shape: `reshape(10, 3, 24, 24)`; without sizes it becomes a scalar."""
@@ -85,11 +97,11 @@ class Blob:
 
 
 class BlobVec(Sequence):
-    """The parameter blobs of a layer."""
+    """The parameter blobs of a layer. make: returns a new blob of a shape, where the layer's engine needs it."""
 
-    def __init__(self, blobs: list[engine.Blob], dtype=np.float32):
+    def __init__(self, blobs: list[engine.Blob], make: Callable[[Sequence[int]], engine.Blob] = engine.Blob):
         self._blobs = blobs
-        self._dtype = dtype
+        self._make = make
 
     def __len__(self) -> int:
         return len(self._blobs)
@@ -101,7 +113,7 @@ class BlobVec(Sequence):
 
     def add_blob(self, *sizes: int) -> None:
         """Append a blob of zeros: a learnable parameter, where a Python layer does so in its `setup`."""
-        self._blobs.append(engine.Blob([index(size) for size in sizes], self._dtype))
+        self._blobs.append(self._make([index(size) for size in sizes]))
 
 
 class Layer:

@@ -12,7 +12,7 @@ class LayerView:
 
     def __init__(self, layer: engine.Layer):
         self.type = layer.type
-        self.blobs = BlobVec(layer.blobs, layer.dtype)
+        self.blobs = BlobVec(layer.blobs, layer.context.blob)
 
     def __repr__(self) -> str:
         return f"<Layer of type {self.type}>"
