@@ -31,6 +31,15 @@ def why_no_gpu() -> str:
     return ""
 
 
+def why_not_several() -> str:
+    """Say what is missing for computing on several GPUs at once, nothing where it works. Ask `why_no_gpu` first."""
+    if sys.platform != "linux":
+        return "NCCL, which connects GPUs, is for Linux"
+    if not numba.config.ENABLE_CUDASIM and find_spec("nccl") is None:
+        return "the package nccl4py is missing (pip install caffetools[gpu])"
+    return ""
+
+
 def gpu_engine(index: int) -> Engine:
     """Return the engine of a GPU, which this process uses from now on.
 
@@ -39,6 +48,13 @@ def gpu_engine(index: int) -> Engine:
     from caffetools.engine.gpu import device
 
     return device.use(index)
+
+
+def gpu_name(index: int) -> str:
+    """Return the name of a GPU, which this process does not use for that. Ask `why_no_gpu` first."""
+    from caffetools.engine.gpu import properties
+
+    return properties.name_of(index)
 
 
 def gpu_count() -> int:

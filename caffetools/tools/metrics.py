@@ -154,11 +154,11 @@ def _large_outputs(table, net):
 
 
 def images_per_step(training: Solver) -> int:
-    """Return how many samples a step sees: the batch of the first layer without a bottom, `iter_size` times."""
+    """Return how many samples a step sees: the batch of the first layer without a bottom, `iter_size` times, by all."""
     net = training.net
     shapes = [tops[0].shape for bottoms, tops in zip(net.bottoms, net.tops, strict=True) if tops and not bottoms]
     shapes = [shape for shape in shapes if shape]
-    return shapes[0][0] * training.param.iter_size if shapes else 0
+    return shapes[0][0] * training.param.iter_size * training.group.ranks if shapes else 0
 
 
 def element_names(outputs: Values) -> list[str]:

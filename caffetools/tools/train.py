@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from caffetools import upgrade
 from caffetools.engine.cpu.rng import RandomSource
+from caffetools.engine.process_group import Alone, ProcessGroup
 from caffetools.glog import check, check_gt, info
 from caffetools.proto import caffe_pb2
 from caffetools.solver import Solver, newest, report, signals
 from caffetools.solver.nets import Edit
-from caffetools.tools import engines, rehearsal
+from caffetools.tools import engines, ranks, rehearsal
 from caffetools.tools.changes import Changes
 from caffetools.tools.metrics import Metrics
 from caffetools.tools.run_folder import Origin
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from caffetools.engine.gpu.device import Engine
 
 AUTO = "auto"
+ALONE = Alone()
 
 
 def train(
@@ -38,6 +40,7 @@ def train(
     metrics_interval: int = 1,
     dry_run: int = 0,
     tf32: bool = False,
+    group: ProcessGroup | None = None,
 ) -> Solver | int:
     """Train the net of the solver file `solver` and return its solver.
 
@@ -47,6 +50,9 @@ def train(
     of `--set`, made last. metrics: a folder for rows of numbers, one each `metrics_interval` iterations. dry_run: so
     many batches of data are looked at, nothing is trained, and the exit status is returned. tf32: whether a GPU may
     multiply with fewer digits.
+
+    group: the processes of several GPUs. Without it, where `gpu` names several, this process is rank 0 and starts the
+    others; a dry run is one of the first GPU alone.
     """
     check_gt(len(solver), 0, "FLAGS_solver.size() > 0", "Need a solver definition to train.")
     check(
@@ -56,6 +62,26 @@ def train(
     )
     check_gt(metrics_interval, 0, "FLAGS_metrics_interval > 0", "It counts iterations between rows of metrics.")
     effects = check_effects(sigint_effect, sighup_effect, sigterm_effect)
+    if group is None and not dry_run:
+        shared = {
+            "solver": solver,
+            "weights": weights,
+            "snapshot": snapshot,
+            "gpu": gpu,
+            "level": level,
+            "stage": stage,
+            "settings": dict(settings or {}),
+            "changes": tuple(changes),
+            "tf32": tf32,
+        }
+        group = ranks.start(gpu, _follow, shared)
+        if group is not None:
+            signal_effects = {f"{name.lower()}_effect": effect for name, effect in effects.items()}
+            with group.guarded():
+                return train(
+                    **shared, **signal_effects, metrics=metrics, metrics_interval=metrics_interval, group=group
+                )
+    group = group or ALONE
     param = upgrade.read_solver(solver)
     # The command line's level replaces the file's, its stages are added: an empty --stage adds the stage "".
     param.train_state.level = level
@@ -64,7 +90,7 @@ def train(
         setattr(param, name, value)
     edits = Changes(changes)
     edits.apply_to_solver(param)
-    engine = engines.choose(gpu, param, tf32)
+    engine = engines.choose(gpu.split(",")[0] if dry_run else gpu, param, tf32, group.rank)
     if snapshot or weights:
         del param.weights[:]
     if weights:
@@ -78,13 +104,14 @@ def train(
             rehearsal.leave_out_writers(net)
         keep(net)
 
-    with signals.SignalWatch(effects) as watch:
-        training = build(param, watch.requested, edit_net, engine)
+    with ranks.watch_signals(effects, group) as watch:
+        training = build(param, watch.requested, edit_net, engine, ranks.random_source(group), group)
         try:
-            edits.check_done()
+            if group.leads:
+                edits.check_done()
             goes_on = bool(snapshot)
             if snapshot == AUTO:
-                snapshot = newest.newest_whole(training)
+                snapshot = group.agree(lambda: newest.newest_whole(training))
                 if not snapshot:
                     info(f"There is no whole snapshot {param.snapshot_prefix}_iter_*: starting from the beginning")
             if snapshot:
@@ -93,12 +120,17 @@ def train(
             if dry_run:
                 return rehearsal.rehearse(training, dry_run)
             rows = None
-            if metrics:
+            if metrics and group.leads:
                 rows = Metrics(metrics, training, Origin(solver, snapshot, nets, gpu, goes_on), metrics_interval)
             run(training, rows)
         finally:
             training.close()
     return training
+
+
+def _follow(group, arguments):
+    """Train as rank 0 does."""
+    train(**arguments, group=group)
 
 
 def check_effects(sigint_effect: str, sighup_effect: str, sigterm_effect: str) -> dict[str, str]:
@@ -127,13 +159,17 @@ def build(
     edit_net: Edit,
     engine: Engine | None = None,
     random: RandomSource | None = None,
+    group: Alone = ALONE,
 ) -> Solver:
     """Return the solver that a run has. random: where a file without `random_seed` takes its random numbers from."""
-    return Solver(param, requested, random=random, edit_net=edit_net, engine=engine, plan=True)
+    return Solver(param, requested, group, random, edit_net=edit_net, engine=engine, plan=True)
 
 
 def run(training: Solver, rows: Metrics | None = None) -> None:
-    """Train, with what `caffe train` says before and after. rows: listens, and is told how the run ended."""
+    """Train, with what `caffe train` says before and after. rows: listens, and is told how the run ended.
+
+    The solvers of a group train together.
+    """
     nets = (training.net, *training.test_nets)
     report.memory_note(net.memory() for net in nets)
     if rows is not None:
@@ -142,10 +178,13 @@ def run(training: Solver, rows: Metrics | None = None) -> None:
     try:
         info("Starting Optimization")
         wait = report.DataWait(nets)
+        exchange = ranks.connect(training)
         training.solve()
         wait.note()
         info("Optimization Done.")
         outcome = "stopped" if training.iter < training.param.max_iter else "done"
+        if exchange is not None:
+            exchange.close()
     finally:
         if rows is not None:
             rows.close(outcome)

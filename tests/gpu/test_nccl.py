@@ -73,9 +73,10 @@ def test_errors(engine, bindings):
 
 
 def test_without_the_package(engine, monkeypatch):
+    from caffetools.engine import devices
     from caffetools.engine.gpu import communicator
 
-    monkeypatch.setattr(engine, "simulated", False)
-    monkeypatch.setattr(communicator, "find_spec", lambda name: None)
+    monkeypatch.setattr(numba.config, "ENABLE_CUDASIM", False)
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
     with pytest.raises(FatalError, match=r"Several GPUs cannot be used: the package nccl4py is missing \(pip"):
         communicator.connect(engine, Alone(0, 2))

@@ -7,27 +7,19 @@ processes call the same operations in the same order.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 from numba import cuda
 
+from caffetools.engine.devices import why_not_several
 from caffetools.engine.gpu.device import Engine
 from caffetools.engine.gpu.memory import host_view
 from caffetools.engine.process_group import ProcessGroup
 from caffetools.glog import fatal
 
 
-def why_not(engine: Engine) -> str:
-    """Say what is missing for several GPUs, nothing where they can be used."""
-    if engine.simulated or find_spec("nccl") is not None:
-        return ""
-    return "the package nccl4py is missing (pip install caffetools[gpu])"
-
-
 def connect(engine: Engine, group: ProcessGroup) -> PipeCommunicator | object:
     """Return what connects this process's GPU with those of the others. Errors: FatalError with what is missing."""
-    why = why_not(engine)
+    why = why_not_several()
     if why:
         fatal(f"Several GPUs cannot be used: {why}")
     if engine.simulated:
