@@ -15,22 +15,28 @@ from caffetools.glog import FatalError, fatal, warning
 from caffetools.proto import caffe_pb2
 from caffetools.solver.snapshot import beside, side_file
 
+_OTHER = "it is of another solver type or net"
 _NAME = re.compile(r"_iter_(\d+)\.solverstate(?:\.h5)?$")
 
 
 def newest_whole(solver) -> str:
     """Return the solverstate with the highest iteration that this solver can go on from, "" if there is none.
 
-    The best snapshot counts as well. Newer ones that are not whole are named in warnings.
+    The best snapshot counts as well. Newer ones that are not whole are named in warnings. Errors: FatalError where
+    there are whole ones and none of them fits: the run would write over those of another one.
     """
     prefix = solver.param.snapshot_prefix
     if not prefix:
         fatal("--snapshot=auto looks for snapshots of the solver's snapshot_prefix, and the solver file has none")
+    other = ""
     for path in _newest_first(prefix):
         flaw = _flaw(solver, path)
         if not flaw:
             return path
         warning(f"Passing over {path}: {flaw}")
+        other = other or (path if flaw == _OTHER else "")
+    if other:
+        fatal(f"--snapshot=auto finds {other}, but {_OTHER}: name another snapshot_prefix, or move its files away")
     return ""
 
 
@@ -66,7 +72,7 @@ def _flaw(solver, path):
         if match and int(match[1]) != iteration:
             return f"it is of iteration {iteration}"
         if sizes != [array.size for array in solver.history]:
-            return "its history is that of another solver type or net"
+            return _OTHER
         models = [beside(learned_net, path)]
         side = side_file(path)
         if Path(side).exists():

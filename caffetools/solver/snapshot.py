@@ -149,9 +149,13 @@ def side_file(state: str) -> str:
 
 
 def beside(model: str, state: str) -> str:
-    """Find the weights that a state names: where it says, or beside the state when that folder has moved."""
+    """Find the weights that a state names: beside it, as they are written, or else where it says.
+
+    The original looked where the state says alone. A folder that was copied would then take weights from the folder
+    that it was copied from, where another run may have replaced them.
+    """
     there = Path(state).parent / Path(model).name
-    return str(there) if not Path(model).exists() and there.exists() else model
+    return str(there) if there.exists() else model
 
 
 def _state_proto(solver, model, current_step):

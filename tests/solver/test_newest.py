@@ -98,10 +98,19 @@ def test_what_is_not_whole_is_passed_over(damage, words, capfd):
     assert words in log
 
 
-def test_other_solver_type(capfd):
+def test_snapshots_of_another_solver_type_are_not_written_over():
     snapshots()
-    assert find('type: "Adam"') == ""
-    assert "its history is that of another solver type or net" in capfd.readouterr().err
+    with pytest.raises(FatalError, match="finds s_iter_12.solverstate, but .* another solver type"):
+        find('type: "Adam"')
+
+
+def test_one_of_another_type_is_passed_over_where_another_one_fits(capfd):
+    snapshots()
+    state = Path("s_iter_8.solverstate").read_bytes()
+    snapshots('type: "Adam"')
+    Path("s_iter_8.solverstate").write_bytes(state)
+    assert find() == "s_iter_8.solverstate"
+    assert "Passing over s_iter_12.solverstate: it is of another solver type" in capfd.readouterr().err
 
 
 def test_without_a_prefix():

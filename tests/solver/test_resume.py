@@ -138,6 +138,17 @@ def test_moved_folder(folder):
     assert resumed == losses[20:]
 
 
+def test_copied_folder(folder):
+    """The weights beside the state are its own, whatever has become of those that it was copied from."""
+    losses, _, _ = run(7)
+    Path("copy").mkdir()
+    for path in folder.glob("s_iter_20*"):
+        (folder / "copy" / path.name).write_bytes(path.read_bytes())
+    Path("s_iter_20.caffemodel").write_bytes(Path("s_iter_40.caffemodel").read_bytes())
+    resumed, _, _ = run(7, resume="copy/s_iter_20.solverstate")
+    assert resumed == losses[20:]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
