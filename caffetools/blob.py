@@ -6,11 +6,15 @@ weights, Reshape, Split) and because a blob that shrinks keeps its memory for th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
+from caffetools.engine.aligned import aligned_zeros
 from caffetools.glog import check, fatal
 
 MAX_AXES = 32
@@ -18,29 +22,65 @@ INT_MAX = 2**31 - 1
 
 
 class Storage:
-    """A flat buffer that is allocated and zeroed at first use and grows when a blob needs more."""
+    """A flat buffer that is allocated and zeroed at first use and grows when a blob needs more.
 
-    __slots__ = ("array", "dtype")
+    Who keeps something that was made of the values, such as packed weights, asks `version` whether they are still the
+    same. Arrays that were handed out for writing may be written into for as long as somebody holds one, or a part of
+    one: all of them hold a reference to `array`, which is counted.
+    """
+
+    __slots__ = ("array", "dtype", "_buffer", "_sharers", "_version", "_shown", "_held")
 
     def __init__(self, dtype):
         self.dtype = dtype
         self.array: np.ndarray | None = None
+        self._buffer: FlatBuffer | None = None
+        self._sharers: WeakSet[Blob] | None = None
+        self._version, self._shown, self._held = 0, False, False
 
     def at_least(self, count: int) -> np.ndarray:
-        """Return the flat buffer, of `count` elements or more; what it held is lost when it has to grow."""
-        if self.array is None or self.array.size < count:
-            self.array = np.zeros(count, self.dtype)
-        return self.array
+        """Return the flat buffer for writing, of `count` elements or more; what it held is lost when it grows."""
+        self._shown = True
+        return self.read_host(count)
 
     def read_host(self, count: int) -> np.ndarray:
-        """Return the buffer for reading, which is the same where there is one side only."""
-        return self.at_least(count)
+        """Return the buffer for reading."""
+        if self.array is None or self.array.size < count:
+            self.array, self._buffer = aligned_zeros(count, self.dtype), None
+            self._shown = True
+        return self.array
 
-    def move(self, piece: np.ndarray, count: int) -> None:
+    def move(self, piece: Piece, count: int) -> None:
         """Live in a piece of a larger buffer from now on; the first `count` elements move along."""
+        place = piece.place()
         if self.array is not None:
-            piece[:count] = self.array[:count]
-        self.array = piece
+            place[:count] = self.array[:count]
+        self.array, self._buffer = place, piece.buffer
+        self._shown = True
+
+    def shared_by(self, *blobs: Blob) -> None:
+        """Take note that several blobs have these values."""
+        if self._sharers is None:
+            self._sharers = WeakSet()
+        self._sharers.update(blobs)
+
+    def version(self, blob: Blob) -> int | None:
+        """Return a number that is greater than before if the values may have changed since, or None while they may
+        change at any time, because somebody holds an array of them.
+
+        blob: one that has these values.
+        """
+        changed = self._shown or self._held
+        if self._shown:
+            # The blobs' own arrays will be made anew when they are asked for, which shows here again.
+            for each in (blob, *(self._sharers or ())):
+                if each.data_storage is self:
+                    each.drop_views()
+            self._shown = False
+        self._held = _references(self) > ALONE
+        self._version += changed
+        of_buffer = 0 if self._buffer is None else self._buffer.version()
+        return None if self._held or of_buffer is None else self._version + of_buffer
 
 
 class FlatBuffer:
@@ -48,19 +88,69 @@ class FlatBuffer:
 
     def __init__(self, size: int, dtype):
         self.size = size
-        self.array = np.zeros(size, dtype)
+        self._array = aligned_zeros(size, dtype)
+        self.memory = memoryview(self._array)
+        self._version, self._held = 0, False
+        self._alone = _references_of_whole(self)
 
-    def piece(self, start: int, size: int) -> np.ndarray:
+    @property
+    def array(self) -> np.ndarray:
+        """The whole array, for reading and writing."""
+        self._version += 1
+        return self._array
+
+    def piece(self, start: int, size: int) -> Piece:
         """Return the place of a storage that is moved here."""
-        return self.array[start : start + size]
+        return Piece(self, start, size)
 
     def read_host(self) -> np.ndarray:
         """Return the array for reading, which is the same where there is one side only."""
         return self.array
 
+    def version(self) -> int | None:
+        """Return a number that is greater than before if values may have changed by way of the whole array since, or
+        None while somebody holds that."""
+        changed = self._held
+        self._held = _references_of_whole(self) > self._alone
+        self._version += changed
+        return None if self._held else self._version
+
     def clear(self) -> None:
         """Set everything to zero."""
         self.array.fill(0)
+
+
+class Piece(NamedTuple):
+    """The part of a flat buffer from `start` on that belongs to one storage."""
+
+    buffer: FlatBuffer
+    start: int
+    size: int
+
+    def place(self) -> np.ndarray:
+        """Return it as an array.
+
+        It is made of the memory and not of the whole array, so that views of it hold a reference to it.
+        """
+        return np.asarray(self.buffer.memory[self.start : self.start + self.size])
+
+
+def _references(storage: Storage) -> int:
+    return sys.getrefcount(storage.array)
+
+
+def _references_of_whole(buffer: FlatBuffer) -> int:
+    return sys.getrefcount(buffer._array)
+
+
+def _references_to_none_but_its_own() -> int:
+    storage = Storage(np.dtype(np.float32))
+    storage.read_host(1)
+    return _references(storage)
+
+
+#: What is counted of an array that nobody holds but its storage.
+ALONE = _references_to_none_but_its_own()
 
 
 class Blob:
@@ -75,7 +165,9 @@ class Blob:
     for writing there; copies are made where the side that is asked for is not the newest.
     """
 
-    __slots__ = ("shape", "count", "dtype", "_data", "_diff", "_data_views", "_diff_views", "_on_device")
+    __slots__ = (
+        "shape", "count", "dtype", "_data", "_diff", "_data_views", "_diff_views", "_on_device", "__weakref__",
+    )  # fmt: skip
 
     def __init__(
         self, shape: Sequence[int] = (), dtype=np.float32, storage: Callable[[np.dtype], Storage] = Storage
@@ -167,6 +259,12 @@ class Blob:
         """The buffer behind the gradients."""
         return self._diff
 
+    def data_version(self) -> int | None:
+        """Return a number that is greater than before if the values may have changed since, or None while they may
+        change at any time: see `Storage.version`. `cpu_data` does not count as a change."""
+        self._data.read_host(self.count)
+        return self._data.version(self)
+
     @property
     def cpu_data(self) -> np.ndarray:
         """The values as an array of the blob's shape, for reading."""
@@ -205,6 +303,7 @@ class Blob:
         """Use the values of `other` (same count) as one's own; later changes of either show in both."""
         check(self.count == other.count, f"count_ == other.count() ({self.count} vs. {other.count})")
         self._data = other._data
+        self._data.shared_by(self, other)
         self._data_views = self._on_device[0] = None
 
     def share_diff(self, other: Blob) -> None:

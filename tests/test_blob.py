@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffetools.blob import INT_MAX, Blob, shape_text
+from caffetools.blob import INT_MAX, Blob, FlatBuffer, shape_text
 from caffetools.glog import FatalError
 
 
@@ -105,12 +105,13 @@ def test_shared_diffs_show_in_both():
 def test_sharers_stay_together_when_the_storage_moves():
     owner, user = filled(2, 3), Blob((6,))
     user.share_data(owner)
-    data, diff = np.full(8, -1, np.float32), np.full(8, -1, np.float32)
-    owner.place(data, diff)
-    assert data.tolist() == [0, 1, 2, 3, 4, 5, -1, -1], "the values move along"
+    data, diff = FlatBuffer(10, np.float32), FlatBuffer(10, np.float32)
+    data.array[:] = -1
+    owner.place(data.piece(1, 8), diff.piece(1, 8))
+    assert data.array.tolist() == [-1, 0, 1, 2, 3, 4, 5, -1, -1, -1], "the values move along"
     user.data[0] = 100
     owner.diff[0, 0] = 3
-    assert data[0] == owner.data[0, 0] == 100 and diff[0] == 3
+    assert data.array[1] == owner.data[0, 0] == 100 and diff.array[1] == 3
 
 
 @pytest.mark.parametrize("share", [Blob.share_data, Blob.share_diff])

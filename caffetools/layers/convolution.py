@@ -22,9 +22,10 @@ import numpy as np
 
 from caffetools.engine.cpu.conv import ConvPlan
 from caffetools.engine.cpu.conv_nd import NdConvPlan
+from caffetools.engine.cpu.conv_packed import Kept
 from caffetools.engine.cpu.finish import Finish
 from caffetools.glog import check_eq, check_gt, fatal
-from caffetools.layer import Layer
+from caffetools.layer import TEST, Layer
 from caffetools.layers.bias import sum_spans
 from caffetools.parts.spatial import read_window
 
@@ -97,6 +98,7 @@ class ConvolutionLayer(Layer):
             self.x_shape, self.y_shape = self.planar(shape, self.axis), self.planar(top_shape, self.axis)
             self.w_shape = self.planar(self.blobs[0].shape, 1)
             self.plan = self.make_plan()
+            self.packed = Kept()
 
     def make_plan(self) -> ConvPlan | NdConvPlan:
         """Return the engine's plan for bottoms and tops of the present shapes."""
@@ -117,26 +119,39 @@ class ConvolutionLayer(Layer):
         plan = ConvPlan if len(input_shape) == 4 else NdConvPlan
         return plan(input_shape, self.w_shape, stride, pad, dilation, self.group, self.dtype)
 
+    def filters(self) -> tuple[np.ndarray, Kept | None]:
+        """Return the filters, for reading, and where they stay packed for the next pass, or None.
+
+        They stay where nothing learns, unless somebody holds an array of them and may write into it at any time.
+        """
+        # Asked first: an array at hand would count as one that somebody holds.
+        version = self.blobs[0].data_version() if self.phase == TEST else None
+        w = self.blobs[0].cpu_data.reshape(self.w_shape)
+        if version is None:
+            return w, None
+        self.packed.version = version
+        return w, self.packed
+
     def forward(self, bottom, top):
-        w = self.blobs[0].flat_data.reshape(self.w_shape)
+        w, kept = self.filters()
         b = self.blobs[1].data if len(self.blobs) > 1 else None
         for below, above in zip(bottom, top, strict=True):
             x, y = below.flat_data.reshape(self.x_shape), above.flat_data.reshape(self.y_shape)
-            self.plan.forward(x, w, b, y)
+            self.plan.forward(x, w, b, y, kept=kept)
 
     def forward_finished(self, x: np.ndarray, y: np.ndarray, finish: Finish | None) -> None:
         """Compute flat y from flat x and finish it, with a plan that can (`ConvPlan`)."""
-        w = self.blobs[0].flat_data.reshape(self.w_shape)
+        w, kept = self.filters()
         b = self.blobs[1].data if len(self.blobs) > 1 else None
-        self.plan.forward(x.reshape(self.x_shape), w, b, y.reshape(self.y_shape), finish)
+        self.plan.forward(x.reshape(self.x_shape), w, b, y.reshape(self.y_shape), finish, kept)
 
     def backward(self, top, propagate_down, bottom):
-        w = self.blobs[0].flat_data.reshape(self.w_shape)
+        w, kept = self.filters()
         for above, below, wanted in zip(top, bottom, propagate_down, strict=True):
             dy = above.flat_diff.reshape(self.y_shape)
             self.add_parameter_gradients(below.flat_data.reshape(self.x_shape), dy)
             if wanted:
-                self.plan.backward_data(dy, w, below.flat_diff.reshape(self.x_shape))
+                self.plan.backward_data(dy, w, below.flat_diff.reshape(self.x_shape), kept)
 
     def add_parameter_gradients(self, x: np.ndarray, dy: np.ndarray) -> None:
         """Add one bottom's part to the gradients of the weights and the bias, where they are wanted."""

@@ -30,21 +30,21 @@ class DeconvolutionLayer(ConvolutionLayer):
         return self.plan_for(self.y_shape)
 
     def forward(self, bottom, top):
-        w = self.blobs[0].flat_data.reshape(self.w_shape)
+        w, kept = self.filters()
         for below, above in zip(bottom, top, strict=True):
             x, y = below.flat_data.reshape(self.x_shape), above.flat_data.reshape(self.y_shape)
-            self.plan.backward_data(x, w, y)
+            self.plan.backward_data(x, w, y, kept)
             if len(self.blobs) > 1:
                 y = above.flat_data
                 add_bias(y, self.blobs[1].data, above.count_from(self.axis + 1), y)
 
     def backward(self, top, propagate_down, bottom):
-        w = self.blobs[0].flat_data.reshape(self.w_shape)
+        w, kept = self.filters()
         for above, below, wanted in zip(top, bottom, propagate_down, strict=True):
             dy = above.flat_diff.reshape(self.y_shape)
             self.add_parameter_gradients(below.flat_data.reshape(self.x_shape), dy)
             if wanted:
-                self.plan.forward(dy, w, None, below.flat_diff.reshape(self.x_shape))
+                self.plan.forward(dy, w, None, below.flat_diff.reshape(self.x_shape), kept=kept)
 
     def add_parameter_gradients(self, x, dy):
         if self.param_propagate_down[0]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from caffetools.blob import FlatBuffer
 from tests.layers.gradient import SingleLayer, check_gradient, uniform
 
 
@@ -33,6 +34,6 @@ def test_numeric_gradient():
 
 def test_the_top_follows_the_parameter_to_other_storage():
     rig = SingleLayer('type: "Parameter" parameter_param { shape { dim: 3 } }')
-    rig.layer.blobs[0].place(np.array([7, 8, 9], np.float32))
+    rig.layer.blobs[0].place(FlatBuffer(3, np.float32).piece(0, 3))
     rig.layer.blobs[0].data[...] = [4, 5, 6]
     assert rig.forward()[0].tolist() == [4, 5, 6]

@@ -23,6 +23,7 @@ from caffetools.engine.cpu.conv_channels_weights import ChannelsFilterGradient
 from caffetools.engine.cpu.conv_depthwise import DepthwiseFilterGradient, DepthwiseProduct, is_depthwise
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
+from caffetools.engine.cpu.conv_packed import Kept
 from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
 from caffetools.engine.cpu.conv_weights import FilterGradient
 from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
@@ -58,18 +59,26 @@ class ConvPlan:
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
+        kept: Kept | None = None,
     ) -> None:
-        """Compute y from x; bias: (m,) or None. finish: what follows the convolution before y is stored."""
-        self._forward.run(x, w, bias, y, finish)
+        """Compute y from x; bias: (m,) or None. finish: what follows the convolution before y is stored.
 
-    def backward_data(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+        kept: where packed filters stay for the next call, see `PackedProduct.run`.
+        """
+        self._forward.run(x, w, bias, y, finish, kept)
+
+    def backward_data(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, kept: Kept | None = None) -> None:
         """Compute dx from dy; dx is overwritten."""
-        self._backward_data.run(dy, w, None, dx)
+        self._backward_data.run(dy, w, None, dx, None, kept)
 
     def backward_weights(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
         """Add the gradients of the filters to dw and, if given, those of the bias to db."""
         if self.geometry.images > 0:  # a filter may have left none, and then there is nothing to add
             self._backward_weights.run(x, dy, dw, db)
+
+    def kept_bytes(self) -> int:
+        """Return what packed filters take where `forward` keeps them."""
+        return self._forward.kept_bytes
 
     @cached_property
     def _forward(self):

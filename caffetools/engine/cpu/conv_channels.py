@@ -24,6 +24,7 @@ from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_channels_image import TurnedLayout
 from caffetools.engine.cpu.conv_channels_tiles import multiply, pack_filters
 from caffetools.engine.cpu.conv_geometry import Geometry
+from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.conv_products import source_axes, transposed_axis
 from caffetools.engine.cpu.finish import Finish, arguments_of
 from caffetools.engine.cpu.panels import Panels
@@ -75,7 +76,7 @@ class Phase:
         return one * self.lines * runs * self.length
 
 
-class ChannelsProduct:
+class ChannelsProduct(PackedProduct):
     """y from x, or dx from dy if `transposed`; x and y stand for the input and the output of either below."""
 
     def __init__(self, geometry: Geometry, transposed: bool):
@@ -95,6 +96,7 @@ class ChannelsProduct:
         self.vectors = min((2, 3, 1), key=lambda count: (-(-needed // count) * count, abs(count - 2)))
         self.strip = self.vectors * lanes
         self.strips = -(-self.rows // self.strip)
+        self.filters_size = self.groups * self.strips * self.depth * self.taps * self.strip
         self._cut_blocks()
         #: Where each tap's filters lie among the packed ones.
         self.order = np.zeros(self.taps, np.int64)
@@ -168,19 +170,27 @@ class ChannelsProduct:
         results = RESULT_COST * self.y_size[0] * self.y_size[1] * used
         return products + self.layout.cost + results + PACK_COST * self.depth * used * self.taps / self.images
 
-    def run(
-        self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray, finish: Finish | None = None
-    ) -> None:
-        """Compute y (n, channels, rows, columns) from x."""
+    def pack(self, w: np.ndarray, filters: np.ndarray) -> None:
+        """Write the filters to `filters` as `run` wants them."""
         lanes, copiers = simd.lanes_of(self.dtype), (turner(self.dtype), mover(self.dtype))
-        layout, sizes = self.layout, (self.depth, self.rows, self.taps)
-        depth = self.depth * self.taps
-        packed = scratch("conv filters", self.groups * self.strips * depth * self.strip, self.dtype)
         taps = thread_scratch("conv taps", lanes * (self.taps + lanes) * lanes, self.dtype)
+        sizes, cuts = (self.depth, self.rows, self.taps), (self.groups, self.strips, self.vectors)
+        pack_filters(copiers, lanes, w.reshape(-1), self.transposed, sizes, cuts, self.order, taps, filters)
+
+    def run_packed(
+        self,
+        x: np.ndarray,
+        filters: np.ndarray,
+        bias: np.ndarray | None,
+        y: np.ndarray,
+        finish: Finish | None = None,
+    ) -> None:
+        """Compute y (n, channels, rows, columns) from x by packed filters."""
+        lanes, copiers = simd.lanes_of(self.dtype), (turner(self.dtype), mover(self.dtype))
+        layout, depth = self.layout, self.depth * self.taps
         cuts = self.groups, self.strips, self.vectors
-        pack_filters(copiers, lanes, w.reshape(-1), self.transposed, sizes, cuts, self.order, taps, packed)
         if self._blocks_turn():
-            group_images, own, images = self.images, self.own_bytes // self.dtype.itemsize, packed
+            group_images, own, images = self.images, self.own_bytes // self.dtype.itemsize, filters
         else:
             # The last block may look at images or rows that are not there.
             slack = (self.block_images - 1) * layout.image + self.missing_rows * layout.steps[0]
@@ -193,7 +203,7 @@ class ChannelsProduct:
             if not own:
                 layout.turn(x, first, count, images)
             multiply(
-                copiers, x, images, packed, x.reshape(-1)[:0] if bias is None else bias, y, (first, count),
+                copiers, x, images, filters, x.reshape(-1)[:0] if bias is None else bias, y, (first, count),
                 (self.blocks, self.block_images, self.block_rows), (*cuts, lanes, self.rows, self.depth), depth,
                 self.stride, self._table, (self.places, self.runs, self.limits), layout.frame,
                 (layout.image, layout.steps[0], layout.block_rows(self.block_rows), own), memory,

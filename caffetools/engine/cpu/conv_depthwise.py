@@ -13,6 +13,7 @@ import numpy as np
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_channels_image import AHEAD, LARGEST_NEXT, turn_row
 from caffetools.engine.cpu.conv_geometry import Geometry
+from caffetools.engine.cpu.conv_packed import Kept
 from caffetools.engine.cpu.conv_weights import add_bias_gradient
 from caffetools.engine.cpu.depthwise import sum_pixels, sum_taps, window_kernel
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
@@ -68,6 +69,8 @@ class Strips:
 class DepthwiseProduct:
     """y from x, or dx from dy if `transposed`; x and y stand for the input and the output of either below."""
 
+    kept_bytes = 0
+
     def __init__(self, geometry: Geometry, transposed: bool):
         self.strips, self.transposed = Strips(geometry, transposed), transposed
         self.window = (*geometry.w_shape[2:], geometry.dilation[1])
@@ -81,8 +84,9 @@ class DepthwiseProduct:
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
+        kept: Kept | None = None,
     ) -> None:
-        """Compute y from x; both are (n, channels, rows, columns)."""
+        """Compute y from x; both are (n, channels, rows, columns). Filters are too few to be kept."""
         lanes, strips = simd.lanes_of(x.dtype), self.strips
         padded, plain, sums = strips.sizes
         places = np.array([padded, plain, sums, self.window[0] * self.window[1] * lanes]).cumsum()

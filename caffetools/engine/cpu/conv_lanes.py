@@ -13,6 +13,7 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
+from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
@@ -26,7 +27,7 @@ GROUP_BYTES = 4 << 20
 TURN_COST, LINK_COST = 16, 1.35
 
 
-class LanesProduct:
+class LanesProduct(PackedProduct):
     """Filters times pixels for whole batches: y from x, or dx from dy if `transposed`.
 
     In the comments x stands for the input and y for the output of either.
@@ -64,6 +65,7 @@ class LanesProduct:
         self.starts = np.searchsorted(targets[order], np.arange(self.y_plane + 1))
         self.filter_steps = taps[order] * (self.depth * self.rows)
         self.pixel_steps = sources[order] * (self.groups * self.depth * self.padded)
+        self.filters_size = self.groups * self.taps * self.depth * self.rows
 
     @property
     def cost(self) -> float:
@@ -71,21 +73,24 @@ class LanesProduct:
         products = self.groups * len(self.pixel_steps) * self.depth * self.rows
         return LINK_COST * products * self.padded / self.images + TURN_COST * self.turned
 
-    def run(
+    def pack(self, w: np.ndarray, filters: np.ndarray) -> None:
+        """Write the filters to `filters` as `run` wants them."""
+        sizes = self.taps, self.depth, self.rows
+        _sort_filters(w.reshape(-1), self.groups, sizes, (self.row_step, self.depth_step), filters)
+
+    def run_packed(
         self,
         x: np.ndarray,
-        w: np.ndarray,
+        filters: np.ndarray,
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
     ) -> None:
-        """Compute y (n, channels, ...) from x (n, channels, ...)."""
+        """Compute y (n, channels, ...) from x (n, channels, ...) by packed filters."""
         vectors = 2 if self.padded > self.lanes else 1
         panels = Panels.cut(self.rows).with_kernels(self.dtype, vectors, form="blocks")
         turning = turner(self.dtype)
-        filters = scratch("conv filters", w.size, self.dtype)
         sizes = self.taps, self.depth, self.rows
-        _sort_filters(w.reshape(-1), self.groups, sizes, (self.row_step, self.depth_step), filters)
         # The last vector of a tile may lie beyond the last image.
         x_size = self.x_plane * self.groups * self.depth * self.padded + self.lanes
         turned_x = scratch("conv lanes in", x_size, self.dtype)

@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from caffetools.engine.cpu.conv import ConvPlan
+from caffetools.engine.cpu.conv_packed import Kept
 from caffetools.engine.cpu.workspace import scratch
 
 
@@ -58,16 +59,18 @@ class NdConvPlan:
             dtype,
         )
 
-    def forward(self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+    def forward(
+        self, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, y: np.ndarray, kept: Kept | None = None
+    ) -> None:
         """Compute y from x; bias: (m,) or None."""
         out = self._scratch("conv outputs", self.y_flat)
-        self.plan.forward(self._unfold(x), w.reshape(self.w_flat), bias, out)
+        self.plan.forward(self._unfold(x), w.reshape(self.w_flat), bias, out, kept=kept)
         np.copyto(np.moveaxis(y, 1, -3), out.reshape(self.y_planes))
 
-    def backward_data(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+    def backward_data(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, kept: Kept | None = None) -> None:
         """Compute dx from dy; dx is overwritten."""
         unfolded = self._scratch("conv unfolded", self.flat_shape)
-        self.plan.backward_data(self._planes_of(dy), w.reshape(self.w_flat), unfolded)
+        self.plan.backward_data(self._planes_of(dy), w.reshape(self.w_flat), unfolded, kept)
         unfolded = unfolded.reshape(self.unfolded_shape)
         dx.fill(0)
         moved = np.moveaxis(dx, 1, -3)
@@ -78,6 +81,10 @@ class NdConvPlan:
     def backward_weights(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
         """Add the gradients of the filters to dw and, if given, those of the bias to db."""
         self.plan.backward_weights(self._unfold(x), self._planes_of(dy), dw.reshape(self.w_flat), db)
+
+    def kept_bytes(self) -> int:
+        """Return what packed filters take where `forward` keeps them."""
+        return self.plan.kept_bytes()
 
     def _unfold(self, x):
         unfolded = self._scratch("conv unfolded", self.flat_shape)

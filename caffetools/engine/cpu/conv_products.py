@@ -14,6 +14,7 @@ import numpy as np
 from caffetools.engine.cpu import conv_tiles, simd
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_image import Axis, ImageLayout, PixelTable
+from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.finish import Finish, arguments_of
 from caffetools.engine.cpu.panels import Panels
 from caffetools.engine.cpu.tiles import BIAS, LONGEST_SPAN
@@ -33,35 +34,40 @@ NEAR, NEAR_COST, FAR_COST = 1024, 8, 32
 TILE_BLOCK = 8
 
 
-class ForwardProduct:
+class ForwardProduct(PackedProduct):
     """y from x."""
 
     def __init__(self, geometry: Geometry):
-        self.layout = source_layout(geometry)
+        self.dtype, self.layout = geometry.dtype, source_layout(geometry)
         channels, depth = geometry.group_channels, geometry.group_channels * geometry.taps
         self.product = TapProduct(
             geometry, self.layout, geometry.y_shape[2:], geometry.group_outputs,
             self.layout.offsets(channels), channels * self.layout.channel_step, np.arange(depth), depth,
         )  # fmt: skip
         self.cost = self.product.cost + copy_cost(self.layout)
+        self.filters_size = self.product.filters_size
 
-    def run(
+    def pack(self, w: np.ndarray, filters: np.ndarray) -> None:
+        """Write the filters to `filters` as `run` wants them."""
+        self.product.pack(w, filters)
+
+    def run_packed(
         self,
         x: np.ndarray,
-        w: np.ndarray,
+        filters: np.ndarray,
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
     ) -> None:
+        """Compute y from x by packed filters."""
         product = self.product
-        product.pack(w)
         flat = y.reshape(-1)
         for first, count, image, place in image_groups(x, self.layout):
             start = first * product.channels * product.plane
-            product.run(image, place, count, bias, flat, start, product.plane, finish)
+            product.run(filters, image, place, count, bias, flat, start, product.plane, finish)
 
 
-class BackwardProduct:
+class BackwardProduct(PackedProduct):
     """dx from dy.
 
     phases: a product for each phase of dx, None where no tap gets there. starts: where each phase begins in a
@@ -69,7 +75,7 @@ class BackwardProduct:
     """
 
     def __init__(self, geometry: Geometry):
-        self.geometry = geometry
+        self.dtype, self.geometry = geometry.dtype, geometry
         axes, taps = zip(*(transposed_axis(geometry, i) for i in range(2)), strict=True)
         self.layout = ImageLayout(geometry.w_shape[0], *axes)
         self.phases, starts = [], [0]
@@ -82,6 +88,7 @@ class BackwardProduct:
                 starts.append(starts[-1] + shape[0] * shape[1])
                 self.phases.append(self._phase(shape, row_taps, column_taps))
         self.starts = np.array(starts, np.int64)
+        self.filters_size = sum(product.filters_size for product in self.phases if product is not None)
         self.cost = sum(product.cost for product in self.phases if product is not None) + copy_cost(self.layout)
         if len(self.phases) > 1:
             self.cost += PHASE_COST * geometry.x_shape[1] * geometry.x_plane
@@ -100,19 +107,37 @@ class BackwardProduct:
             geometry.group_outputs * layout.channel_step, depth_offsets.reshape(-1), geometry.taps,
         )  # fmt: skip
 
-    def run(self, dy: np.ndarray, w: np.ndarray, bias: np.ndarray | None, dx: np.ndarray) -> None:
+    def pack(self, w: np.ndarray, filters: np.ndarray) -> None:
+        """Write the filters of one phase after the other."""
+        start = 0
+        for product in self.phases:
+            if product is not None:
+                product.pack(w, filters[start:])
+                start += product.filters_size
+
+    def run_packed(
+        self,
+        dy: np.ndarray,
+        filters: np.ndarray,
+        bias: np.ndarray | None,
+        dx: np.ndarray,
+        finish: Finish | None = None,
+    ) -> None:
+        """Compute dx from dy by packed filters."""
         channels, plane = dx.shape[1], int(self.starts[-1])
         interleaved = len(self.phases) > 1
         for first, count, image, place in image_groups(dy, self.layout):
             target, start = dx.reshape(-1), first * channels * plane
             if interleaved:
                 target, start = scratch("conv phases", count * channels * plane, dy.dtype), 0
+            place_of_filters = 0
             for product, begin, end in zip(self.phases, self.starts[:-1], self.starts[1:], strict=True):
                 if product is None:
                     target[: count * channels * plane].reshape(-1, plane)[:, begin:end] = 0
                 else:
-                    product.pack(w)
-                    product.run(image, place, count, bias, target, start + begin, plane)
+                    packed = filters[place_of_filters:]
+                    product.run(packed, image, place, count, bias, target, start + begin, plane)
+                    place_of_filters += product.filters_size
             if interleaved:
                 conv_tiles.interleave_phases(target, self.starts, *self.geometry.stride, dx, first, count)
 
@@ -193,6 +218,8 @@ class TapProduct:
         self.depth_offsets, self.row_step = depth_offsets, row_step
         self.groups, self.dtype = geometry.group, geometry.dtype
         self.channels, self.plane = rows * self.groups, plane_shape[0] * plane_shape[1]
+        #: Elements of the packed filters.
+        self.filters_size = self.channels * len(taps)
         lanes = simd.lanes_of(self.dtype)
         self.vectors = 2 if self.plane > lanes else 1
         table = PixelTable(*plane_shape, layout.pitch, lanes, self.vectors)
@@ -218,15 +245,15 @@ class TapProduct:
             return self.cut.with_kernels(self.dtype, self.vectors, form="table", spans=self.spans)
         return self.cut.with_kernels(self.dtype, self.vectors)
 
-    def pack(self, w: np.ndarray) -> None:
-        """Pack the filters for the calls of `run` that follow."""
-        self.packed = scratch("conv filters", w.size, self.dtype)
+    def pack(self, w: np.ndarray, filters: np.ndarray) -> None:
+        """Cut the filters into panels."""
         conv_tiles.pack_filters(
-            w.reshape(-1), self.row_step, self.depth_offsets, self.rows, self.groups, self.panels, self.packed
+            w.reshape(-1), self.row_step, self.depth_offsets, self.rows, self.groups, self.panels, filters
         )
 
     def run(
         self,
+        packed,
         image,
         image_place: int,
         count: int,
@@ -240,10 +267,10 @@ class TapProduct:
 
         y_place, channel_step: where the first plane begins in the flat y, and the distance of two planes.
         """
-        filters = self.packed, len(self.taps), self.rows
+        filters = packed, len(self.taps), self.rows
         images = image, image_place, self.layout.image_step, self.group_step, count
         target = y, y_place, self.channels * channel_step, channel_step
-        result = (self.packed, 0) if bias is None else (bias, BIAS)
+        result = (packed, 0) if bias is None else (bias, BIAS)
         finishing = arguments_of(finish, self.dtype)
         if self.direct:
             tiling = self.tile_width, self.vectors, *self._blocks(count)

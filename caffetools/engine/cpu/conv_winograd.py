@@ -17,6 +17,7 @@ from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_channels_image import turn_row
 from caffetools.engine.cpu.conv_filters import turn_filters
 from caffetools.engine.cpu.conv_geometry import Geometry
+from caffetools.engine.cpu.conv_packed import Kept, PackedProduct
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
@@ -35,6 +36,8 @@ JOBS = 32
 #: Steps of the common axis that are summed before they are added to others: their filters stay in the first-level
 #: cache, and short sums lose less: the transforms enlarge the errors of long ones.
 K_BLOCK = 128
+#: Transformed filters that stay in an outer cache from one call to the next, more or less.
+MOST_KEPT_BYTES = 5 << 20
 #: Vectors of channels that are filtered at a time.
 VECTORS = 2
 #: What it costs to transform the six pixels by six of a tile, the results of one, and a filter, in
@@ -54,7 +57,7 @@ def is_winograd(geometry: Geometry) -> bool:
     )
 
 
-class WinogradProduct:
+class WinogradProduct(PackedProduct):
     """y from x, or dx from dy if `transposed`; x and y stand for the input and the output of either below."""
 
     def __init__(self, geometry: Geometry, transposed: bool):
@@ -84,6 +87,11 @@ class WinogradProduct:
         self.tile_places = np.arange(self.panels.tall) * self.pitch
         self.image_point = (self.group_blocks * self.tiles | 1) * self.pitch
         self.filter_point = self.depth * self.strip + lanes
+        self.filters_size = self.groups * self.strips * POINTS * self.filter_point
+        #: Transformed filters take four times the memory of filters: many are read more slowly than they are made.
+        self.keeps = self.filters_size * self.dtype.itemsize <= MOST_KEPT_BYTES
+        self._sizes = self.groups, self.depth, self.rows, lanes, self.vectors
+        self._taps_size = lanes * (TAPS * TAPS + 1) * lanes
         self.result_point = self.tiles * self.strip + lanes
         self.parts = min(self.group_blocks, max(1, JOBS // (self.groups * self.strips)))
         self.images = geometry.images
@@ -105,21 +113,44 @@ class WinogradProduct:
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """Compute y (n, channels, rows, columns) from x."""
+        if kept is not None and self.keeps:
+            super().run(x, w, bias, y, finish, kept)
+        else:
+            self._run(x, w.reshape(-1), False, bias, y, finish)
+
+    def pack(self, w: np.ndarray, filters: np.ndarray) -> None:
+        """Transform the filters."""
+        taps = thread_scratch("winograd taps", self._taps_size, self.dtype)
+        _transform_all_filters(
+            turner(self.dtype), transformer(self.dtype, "filter"), w.reshape(-1), self.transposed, self.strips,
+            self._sizes, taps, filters, self.filter_point,
+        )  # fmt: skip
+
+    def run_packed(
+        self,
+        x: np.ndarray,
+        filters: np.ndarray,
+        bias: np.ndarray | None,
+        y: np.ndarray,
+        finish: Finish | None = None,
+    ) -> None:
+        """Compute y from x by transformed filters."""
+        self._run(x, filters, True, bias, y, finish)
+
+    def _run(self, x, filters, transformed, bias, y, finish):
         lanes, turning = simd.lanes_of(self.dtype), turner(self.dtype)
-        image, filters, result = (transformer(self.dtype, name) for name in ("image", "filter", "result"))
+        image, filter_address, result = (transformer(self.dtype, name) for name in ("image", "filter", "result"))
         padded_columns = self.tile_columns * TILE + TAPS - 1
         seen = thread_scratch("winograd pixels", EDGE * padded_columns * lanes, self.dtype)
         images = scratch("winograd images", POINTS * self.image_point, self.dtype)
-        taps_size = lanes * (TAPS * TAPS + 1) * lanes
-        filters_size, results_size = POINTS * self.filter_point, POINTS * self.result_point
+        filters_size, results_size = 0 if transformed else POINTS * self.filter_point, POINTS * self.result_point
         written_size = TILE * TILE * self.tile_columns * self.strip
-        own = thread_scratch(
-            "winograd", filters_size + results_size + written_size + taps_size + self.strip, self.dtype
-        )
-        places = np.array([0, filters_size, results_size, written_size, taps_size]).cumsum()
-        sizes = self.groups, self.depth, self.rows, lanes, self.vectors
+        parts = filters_size, results_size, written_size, self._taps_size
+        own = thread_scratch("winograd", sum(parts) + self.strip, self.dtype)
+        places = np.array([0, *parts]).cumsum()
         tiling = self.tile_rows, self.tile_columns, self.pitch
         panels = self.panels.with_kernels(self.dtype, self.vectors, form="rows")
         filter_bias = x.reshape(-1)[:0] if bias is None else bias
@@ -130,8 +161,8 @@ class WinogradProduct:
                 turning, image, x, first, last, EDGE, self.pad, lanes, tiling, images, self.image_point, seen
             )
             _multiply(
-                turning, filters, result, images, w.reshape(-1), filter_bias, y, (first, last),
-                (self.block_rows, self.parts, self.strips), sizes, self.transposed, tiling,
+                turning, filter_address, result, images, filters, transformed, filter_bias, y, (first, last),
+                (self.block_rows, self.parts, self.strips), self._sizes, self.transposed, tiling,
                 (self.image_point, self.filter_point, self.result_point), panels, self.tile_places, places,
                 own, finishing,
             )  # fmt: skip
@@ -180,15 +211,16 @@ def transform_tiles(turner, address, x, first, last, edge, pad, lanes, tiling, i
 
 @parallel_kernel
 def _multiply(
-    turner, filter_address, result_address, images, w, bias, y, tile_row_range, cuts, sizes, transposed, tiling,
-    points, panels, tile_places, places, own, finish,
+    turner, filter_address, result_address, images, filters, transformed, bias, y, tile_row_range, cuts, sizes,
+    transposed, tiling, points, panels, tile_places, places, own, finish,
 ):  # fmt: skip
     """Multiply transformed images and filters.
 
-    cuts: (tile rows of a block, parts that the blocks are dealt to, strips of a group's rows). sizes: (groups,
-    depth, rows, lanes, vectors of a strip). tiling, points: as above; distances of two points of transformed
-    images, filters and results. places, own: where a thread's filters, results, pixels, taps and bias lie in
-    its `thread_scratch`.
+    filters: as `_transform_all_filters` leaves them, or if not `transformed` as they are; then each job transforms its
+    part for itself, which stays in a near cache. cuts: (tile rows of a block, parts that the blocks are dealt to,
+    strips of a group's rows). sizes: (groups, depth, rows, lanes, vectors of a strip). tiling, points: as above;
+    distances of two points of transformed images, filters and results. places, own: where a thread's filters, results,
+    pixels, taps and bias lie in its `thread_scratch`.
     """
     first, last = tile_row_range
     block_rows, parts, strips = cuts
@@ -200,20 +232,24 @@ def _multiply(
     for job in numba.prange(groups * strips * parts):
         part, group, row = job % parts, job // (parts * strips), job // parts % strips * strip
         memory, start = own[0], numba.get_thread_id() * own[1]
-        filters, results, biases = start, start + places[1], start + places[4]
+        place, results, biases = start, start + places[1], start + places[4]
         for m in range(strip):
             known = bias.size > 0 and row + m < rows
             memory[biases + m] = bias[group * rows + row + m] if known else 0
-        _transform_filters(
-            turner, filter_address, w, transposed, group, row, sizes, memory, start + places[3], filters,
-            filter_point,
-        )  # fmt: skip
+        if transformed:
+            place = job // parts * POINTS * filter_point
+        else:
+            _transform_filters(
+                turner, filter_address, filters, transposed, group, row, (0, depth), sizes, memory, start + places[3],
+                memory, place, filter_point,
+            )  # fmt: skip
         for block in range(part * blocks // parts, (part + 1) * blocks // parts):
             for point in range(POINTS):
                 image = point * image_point + block * block_rows * tile_columns * pitch + group * depth
                 for first_k in range(0, depth, K_BLOCK):
                     steps = min(K_BLOCK, depth - first_k)
-                    b = simd.at(memory, filters + point * filter_point + first_k * strip)
+                    here = place + point * filter_point + first_k * strip
+                    b = simd.at(filters, here) if transformed else simd.at(memory, here)
                     for panel in range(panels[0]):
                         tile = panel_start(panels, panel)
                         a = simd.at(images, image + tile * pitch + first_k)
@@ -231,24 +267,42 @@ def _multiply(
                 )  # fmt: skip
 
 
+@parallel_kernel
+def _transform_all_filters(turner, address, w, transposed, strips, sizes, taps, filters, filter_point):
+    """Transform filters to [group][strip][point][k][row of the strip], points `filter_point` apart.
+
+    taps: `thread_scratch` for `_transform_filters`.
+    """
+    groups, depth, _, lanes, vectors = sizes
+    blocks = (depth + lanes - 1) // lanes
+    for job in numba.prange(groups * strips * blocks):
+        first, part = job % blocks * lanes, job // blocks
+        _transform_filters(
+            turner, address, w, transposed, part // strips, part % strips * vectors * lanes,
+            (first, min(first + lanes, depth)), sizes, taps[0], numba.get_thread_id() * taps[1], filters,
+            part * POINTS * filter_point, filter_point,
+        )  # fmt: skip
+
+
 @kernel
 def _transform_filters(
-    turner, address, w, transposed, group, row, sizes, memory, taps, filters, filter_point
+    turner, address, w, transposed, group, row, k_range, sizes, memory, taps, filters, place, filter_point
 ):
-    """Transform a strip of filters, from `row` of a group on, to [point][k][row of the strip].
+    """Transform a strip of filters, from `row` of a group on and for k in the range (first, end), to
+    [point][k][row of the strip], from element `place` of `filters` on.
 
-    taps: room for the filters of one vector of rows and as many k, [k][tap][row], and one square.
+    memory, taps: room for the filters of one vector of rows and as many k, [k][tap][row], and one square.
     """
     _, depth, rows, lanes, vectors = sizes
     size, strip = TAPS * TAPS, vectors * lanes
     # The transposed convolution sees the filters from behind.
     last, step = ((size - 1) * lanes, -lanes) if transposed else (0, lanes)
-    for first in range(0, depth, lanes):
-        count = min(lanes, depth - first)
+    for first in range(k_range[0], k_range[1], lanes):
+        count = min(lanes, k_range[1] - first)
         for v in range(vectors):
             m = row + v * lanes
             turn_filters(turner, lanes, w, transposed, (depth, rows, size), group, m, first, count, memory, taps)
-            out = simd.at(memory, filters + first * strip + v * lanes)
+            out = simd.at(filters, place + first * strip + v * lanes)
             transform(
                 address,
                 (count, simd.at(memory, taps + last), size * lanes, TAPS * step, step),
