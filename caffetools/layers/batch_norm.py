@@ -27,6 +27,7 @@ import numpy as np
 
 from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.sums import squares, total, total_and_dot
 from caffetools.glog import check, check_eq
 from caffetools.layer import TEST, Layer
 from caffetools.layers.scale import scale_forward
@@ -235,24 +236,17 @@ def batch_norm_forward(
     for c in numba.prange(channels):
         # Planes are summed in single, their sums in double precision. The second and the third pass find the
         # planes in the cache.
-        total = 0.0
+        sum_of_planes = 0.0
         for start in range(c * spatial, x.size, step):
             plane = x[start : start + spatial]
             if keep:
                 kept[start : start + spatial] = plane
-            part = x.dtype.type(0)
-            for i in range(spatial):
-                part += plane[i]
-            total += part
-        mu = x.dtype.type(total / count)
-        total = 0.0
+            sum_of_planes += total(plane)
+        mu = x.dtype.type(sum_of_planes / count)
+        sum_of_squares = 0.0
         for start in range(c * spatial, x.size, step):
-            plane = source[start : start + spatial]
-            part = x.dtype.type(0)
-            for i in range(spatial):
-                part += (plane[i] - mu) * (plane[i] - mu)
-            total += part
-        factor = one / math.sqrt(x.dtype.type(total / count) + eps)
+            sum_of_squares += squares(source[start : start + spatial], mu)
+        factor = one / math.sqrt(x.dtype.type(sum_of_squares / count) + eps)
         for start in range(c * spatial, x.size, step):
             plane, out = source[start : start + spatial], y[start : start + spatial]
             if residual.size > 0:
@@ -262,7 +256,7 @@ def batch_norm_forward(
                 _normalise(plane, mu, factor, gamma[c], beta[c], slope, out)
         mean[c], inv_std[c] = mu, factor
         mean_sum[c] = fraction * mean_sum[c] + mu
-        var_sum[c] = fraction * var_sum[c] + x.dtype.type(total / max(1, count - 1))
+        var_sum[c] = fraction * var_sum[c] + x.dtype.type(sum_of_squares / max(1, count - 1))
 
 
 @kernel
@@ -298,20 +292,18 @@ def batch_norm_backward(
     same_gradient, same_result = g.ctypes.data == dy.ctypes.data, g.ctypes.data == dx.ctypes.data
     for c in numba.prange(channels):
         mu, factor = mean[c], inv_std[c]
-        total, weighted = 0.0, 0.0
+        plain, weighted = 0.0, 0.0
         for start in range(c * spatial, x.size, step):
             plane, grads = x[start : start + spatial], g[start : start + spatial]
-            if not masked:
-                part, weighted_part = _sums(plane, mu, grads)
-            elif same_gradient:
-                part, weighted_part = _mask_in_place(plane, mu, y[start : start + spatial], slope, grads)
-            else:
-                above = dy[start : start + spatial]
-                part, weighted_part = _mask(plane, mu, y[start : start + spatial], above, slope, grads)
-            total += part
+            if masked and same_gradient:
+                _mask_in_place(y[start : start + spatial], slope, grads)
+            elif masked:
+                _mask(y[start : start + spatial], dy[start : start + spatial], slope, grads)
+            part, weighted_part = total_and_dot(grads, plane, mu)
+            plain += part
             weighted += weighted_part
-        gamma_sums[c], beta_sums[c] = weighted * factor, total
-        shift = x.dtype.type(total / count)
+        gamma_sums[c], beta_sums[c] = weighted * factor, plain
+        shift = x.dtype.type(plain / count)
         tilt = x.dtype.type(weighted / count) * factor * factor
         scale = factor * gamma[c]
         for start in range(c * spatial, x.size, step):
@@ -323,36 +315,17 @@ def batch_norm_backward(
 
 
 @kernel
-def _sums(x, mu, g):
-    total = weighted = x.dtype.type(0)
-    for i in range(x.size):
-        total += g[i]
-        weighted += g[i] * (x[i] - mu)
-    return total, weighted
+def _mask(y, dy, slope, g):
+    zero = y.dtype.type(0)
+    for i in range(y.size):
+        g[i] = dy[i] if y[i] > zero else slope * dy[i]
 
 
 @kernel
-def _mask(x, mu, y, dy, slope, g):
-    zero = x.dtype.type(0)
-    total = weighted = zero
-    for i in range(x.size):
-        v = dy[i] if y[i] > zero else slope * dy[i]
-        g[i] = v
-        total += v
-        weighted += v * (x[i] - mu)
-    return total, weighted
-
-
-@kernel
-def _mask_in_place(x, mu, y, slope, g):
-    zero = x.dtype.type(0)
-    total = weighted = zero
-    for i in range(x.size):
-        v = g[i] if y[i] > zero else slope * g[i]
-        g[i] = v
-        total += v
-        weighted += v * (x[i] - mu)
-    return total, weighted
+def _mask_in_place(y, slope, g):
+    zero = y.dtype.type(0)
+    for i in range(y.size):
+        g[i] = g[i] if y[i] > zero else slope * g[i]
 
 
 @kernel

@@ -11,6 +11,7 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.sums import total
 from caffetools.layer import Layer
 from caffetools.parts.broadcast import parameter_shape, spans
 
@@ -63,11 +64,7 @@ def add_bias(x, b, inner, y):
 def sum_spans(dy, inner, db):
     """Sum dy, seen as (outer, db.size, inner), over all but its middle axis."""
     for d in numba.prange(db.size):
-        total = dy.dtype.type(0)
+        sum_of_spans = dy.dtype.type(0)
         for start in range(d * inner, dy.size, db.size * inner):
-            grads = dy[start : start + inner]
-            part = dy.dtype.type(0)
-            for i in range(inner):
-                part += grads[i]
-            total += part
-        db[d] = total
+            sum_of_spans += total(dy[start : start + inner])
+        db[d] = sum_of_spans

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffetools.engine.cpu.jit import kernel
+from caffetools.engine.cpu.sums import wide_squares
 from caffetools.glog import check_eq
 from caffetools.layer import LossLayer
 
@@ -47,9 +48,6 @@ class EuclideanLossLayer(LossLayer):
 @kernel
 def subtract(a, b, difference):
     """Write a - b and return the sum of its squares, added up in double precision."""
-    total = 0.0
     for i in range(a.size):
-        d = a[i] - b[i]
-        difference[i] = d
-        total += np.float64(d) * np.float64(d)
-    return total
+        difference[i] = a[i] - b[i]
+    return wide_squares(difference)

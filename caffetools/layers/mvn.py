@@ -17,6 +17,7 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.sums import squares, total, total_and_dot
 from caffetools.layer import Layer
 
 
@@ -50,23 +51,16 @@ class MVNLayer(Layer):
 
 @parallel_kernel
 def mvn_forward(x, normalize_variance, eps, factor, y):
-    zero, one = x.dtype.type(0), x.dtype.type(1)
+    one = x.dtype.type(1)
     rows, size = x.shape
     for row in numba.prange(rows):
         values, out = x[row], y[row]
-        total = zero
-        for i in range(size):
-            total += values[i]
-        mean = total / x.dtype.type(size)
-        squares = zero
-        for i in range(size):
-            out[i] = values[i] - mean
-            squares += out[i] * out[i]
-        factor[row] = one
+        mean, scale = total(values) / x.dtype.type(size), one
         if normalize_variance:
-            factor[row] = one / (math.sqrt(squares / x.dtype.type(size)) + eps)
-            for i in range(size):
-                out[i] *= factor[row]
+            scale = one / (math.sqrt(squares(values, mean) / x.dtype.type(size)) + eps)
+        for i in range(size):
+            out[i] = (values[i] - mean) * scale
+        factor[row] = scale
 
 
 @parallel_kernel
@@ -75,12 +69,8 @@ def mvn_backward(y, dy, normalize_variance, factor, dx):
     rows, size = y.shape
     for row in numba.prange(rows):
         values, grads, out = y[row], dy[row], dx[row]
-        total = zero
-        weighted = zero
-        for i in range(size):
-            total += grads[i]
-            weighted += grads[i] * values[i]
-        mean = total / y.dtype.type(size)
+        plain, weighted = total_and_dot(grads, values, zero)
+        mean = plain / y.dtype.type(size)
         slope = weighted / y.dtype.type(size) if normalize_variance else zero
         for i in range(size):
             out[i] = (grads[i] - mean - values[i] * slope) * factor[row]

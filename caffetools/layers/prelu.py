@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.sums import dot_below
 from caffetools.glog import check_eq, check_ge
 from caffetools.parts.elementwise import ElementwiseLayer
 from caffetools.proto import caffe_pb2
@@ -84,11 +85,9 @@ def prelu_backward(x, dy, slopes, dx):
 @parallel_kernel
 def prelu_backward_slopes(x, dy, slope_gradients):
     """Write the gradient of each channel's slope; a channel is summed by one thread, in a fixed order."""
-    zero = x.dtype.type(0)
     channels = slope_gradients.size
     for c in numba.prange(channels):
-        total = zero
+        sum_of_planes = x.dtype.type(0)
         for plane in range(c, x.shape[0], channels):
-            for i in range(x.shape[1]):
-                total += zero if x[plane, i] > zero else dy[plane, i] * x[plane, i]
-        slope_gradients[c] = total
+            sum_of_planes += dot_below(dy[plane], x[plane])
+        slope_gradients[c] = sum_of_planes

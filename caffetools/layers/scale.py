@@ -15,6 +15,7 @@ import numpy as np
 from caffetools import glog
 from caffetools.blob import Blob
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.sums import total_and_dot
 from caffetools.glog import check
 from caffetools.layer import Layer
 from caffetools.parts.broadcast import parameter_shape, spans
@@ -151,11 +152,7 @@ def scale_backward(x, dy, s, inner, wanted, dx, ds, db):
         bias_total = x.dtype.type(0)
         for start in range(d * inner, x.size, s.size * inner):
             source, grads = x[start : start + inner], dy[start : start + inner]
-            scale_part = x.dtype.type(0)
-            bias_part = x.dtype.type(0)
-            for i in range(inner):
-                scale_part += grads[i] * source[i]
-                bias_part += grads[i]
+            bias_part, scale_part = total_and_dot(grads, source, no_shift)
             scale_total += scale_part
             bias_total += bias_part
             if wanted and in_place:

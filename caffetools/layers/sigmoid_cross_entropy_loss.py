@@ -15,9 +15,13 @@ import numpy as np
 
 from caffetools.engine.cpu.exponential import sigmoid, softplus
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.sums import total
 from caffetools.glog import check_eq
 from caffetools.layer import LossLayer
 from caffetools.parts.loss import SOFT_TARGETS, normalization
+
+#: Losses of a row that are computed before they are added up.
+BLOCK = 256
 
 
 class SigmoidCrossEntropyLossLayer(LossLayer):
@@ -69,14 +73,19 @@ class SigmoidCrossEntropyLossLayer(LossLayer):
 def logistic_loss(x, targets, has_ignore_label, ignore_label, row_losses, row_counts):
     """Write the sum of the losses and the number of the elements that count, for each row."""
     zero, one = x.dtype.type(0), x.dtype.type(1)
+    columns = x.shape[1]
     for row in numba.prange(x.shape[0]):
+        losses = np.empty(BLOCK, x.dtype)
         loss, count = 0.0, 0
-        for i in range(x.shape[1]):
-            v, t = x[row, i], targets[row, i]
-            if has_ignore_label and int(t) == ignore_label:
-                continue
-            loss += softplus(-abs(v)) - v * (t - (one if v >= zero else zero))
-            count += 1
+        for first in range(0, columns, BLOCK):
+            width = min(BLOCK, columns - first)
+            values, wanted = x[row, first : first + width], targets[row, first : first + width]
+            for i in range(width):
+                v, t = values[i], wanted[i]
+                ignored = has_ignore_label and int(t) == ignore_label
+                losses[i] = zero if ignored else softplus(-abs(v)) - v * (t - (one if v >= zero else zero))
+                count += 0 if ignored else 1
+            loss += total(losses[:width])
         row_losses[row] = loss
         row_counts[row] = count
 

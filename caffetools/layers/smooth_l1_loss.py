@@ -12,8 +12,12 @@ from __future__ import annotations
 import numpy as np
 
 from caffetools.engine.cpu.jit import kernel
+from caffetools.engine.cpu.sums import total
 from caffetools.glog import check_eq, check_gt
 from caffetools.layer import LossLayer
+
+#: Losses that are computed before they are added up.
+BLOCK = 256
 
 
 class SmoothL1LossLayer(LossLayer):
@@ -63,13 +67,17 @@ class SmoothL1LossLayer(LossLayer):
 def smooth_l1(a, b, inside, outside, sigma2, difference):
     """Write w_in (a - b), and return the sum of the losses."""
     half = a.dtype.type(0.5)
-    total = 0.0
-    for i in range(a.size):
-        d = inside[i] * (a[i] - b[i])
-        difference[i] = d
-        loss = half * sigma2 * d * d if abs(d) * sigma2 < 1 else abs(d) - half / sigma2
-        total += outside[i] * loss
-    return total
+    sum_of_blocks, losses = 0.0, np.empty(BLOCK, a.dtype)
+    for first in range(0, a.size, BLOCK):
+        last = min(first + BLOCK, a.size)
+        np.subtract(a[first:last], b[first:last], difference[first:last])
+        ds, loss, w_in, w_out = difference[first:last], losses[: last - first], inside[first:last], outside[first:last]
+        for i in range(ds.size):
+            d = w_in[i] * ds[i]
+            ds[i] = d
+            loss[i] = w_out[i] * (half * sigma2 * d * d if abs(d) * sigma2 < 1 else abs(d) - half / sigma2)
+        sum_of_blocks += total(loss)
+    return sum_of_blocks
 
 
 @kernel

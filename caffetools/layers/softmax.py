@@ -12,6 +12,7 @@ import numpy as np
 
 from caffetools.engine.cpu.exponential import exp
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.sums import dot, total
 from caffetools.layer import Layer
 
 # Neighbours along the inner axes that are normalised together.
@@ -61,11 +62,7 @@ def normalise(x, y):
         largest = max(largest, x[i])
     for i in range(x.size):
         y[i] = exp(x[i] - largest)
-    # In a loop of its own: the order of its additions must not depend on where x and y lie.
-    total = x.dtype.type(0)
-    for i in range(y.size):
-        total += y[i]
-    factor = x.dtype.type(1) / total
+    factor = x.dtype.type(1) / total(y)
     for i in range(x.size):
         y[i] *= factor
 
@@ -74,7 +71,7 @@ def normalise(x, y):
 def normalise_block(x, inner, width, y):
     """`width` neighbours at once, whose classes are `inner` apart."""
     largest = x[:width].copy()
-    total = np.zeros(width, x.dtype)
+    sums = np.zeros(width, x.dtype)
     for start in range(0, x.size, inner):
         line = x[start : start + width]
         for i in range(width):
@@ -83,29 +80,43 @@ def normalise_block(x, inner, width, y):
         line, out = x[start : start + width], y[start : start + width]
         for i in range(width):
             out[i] = exp(line[i] - largest[i])
-            total[i] += out[i]
+            sums[i] += out[i]
     for start in range(0, x.size, inner):
         out = y[start : start + width]
         for i in range(width):
-            out[i] /= total[i]
+            out[i] /= sums[i]
 
 
 @parallel_kernel
 def softmax_backward(y, dy, classes, inner, dx):
     step = classes * inner
-    for item in numba.prange(y.size // classes):
-        first = item // inner * step + item % inner
-        last = first + step - inner + 1
+    blocks = (inner + BLOCK - 1) // BLOCK
+    for item in numba.prange(y.size // step * blocks):
+        place = item % blocks * BLOCK
+        first = item // blocks * step + place
         if inner == 1:
-            project(y[first:last], dy[first:last], dx[first:last])
+            project(y[first : first + step], dy[first : first + step], dx[first : first + step])
         else:
-            project(y[first:last:inner], dy[first:last:inner], dx[first:last:inner])
+            width = min(BLOCK, inner - place)
+            last = first + step - inner + width
+            project_block(y[first:last], dy[first:last], inner, width, dx[first:last])
 
 
 @kernel
 def project(y, dy, dx):
-    dot = y.dtype.type(0)
+    along = dot(dy, y)
     for i in range(y.size):
-        dot += dy[i] * y[i]
-    for i in range(y.size):
-        dx[i] = (dy[i] - dot) * y[i]
+        dx[i] = (dy[i] - along) * y[i]
+
+
+@kernel
+def project_block(y, dy, inner, width, dx):
+    along = np.zeros(width, y.dtype)
+    for start in range(0, y.size, inner):
+        line, grads = y[start : start + width], dy[start : start + width]
+        for i in range(width):
+            along[i] += grads[i] * line[i]
+    for start in range(0, y.size, inner):
+        line, grads, out = y[start : start + width], dy[start : start + width], dx[start : start + width]
+        for i in range(width):
+            out[i] = (grads[i] - along[i]) * line[i]

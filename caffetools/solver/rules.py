@@ -29,6 +29,7 @@ import numba
 import numpy as np
 
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.sums import wide_squares
 from caffetools.glog import check_eq, check_ge, check_lt, fatal
 from caffetools.proto import caffe_pb2
 from caffetools.solver.names import check_known
@@ -50,11 +51,7 @@ def block_table(offsets, counts) -> np.ndarray:
 def squares_of_blocks(g, blocks, sums):
     """Write the sum of squares of each block, in float64: their total does not depend on the threads."""
     for b in numba.prange(blocks.shape[0]):
-        total = 0.0
-        for i in range(blocks[b, 0], blocks[b, 1]):
-            v = np.float64(g[i])
-            total += v * v
-        sums[b] = total
+        sums[b] = wide_squares(g[blocks[b, 0] : blocks[b, 1]])
 
 
 @parallel_kernel

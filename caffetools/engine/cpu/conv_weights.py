@@ -20,6 +20,7 @@ from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_products import copy_cost, group_size, image_groups, source_layout
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
+from caffetools.engine.cpu.sums import total
 from caffetools.engine.cpu.tiles import ADD, micro_kernel, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
@@ -230,11 +231,8 @@ def add_bias_gradient(dy, db):
     plane = dy.shape[2] * dy.shape[3]
     flat = dy.reshape(-1)
     for m in numba.prange(channels):
-        total = dy.dtype.type(0)
+        sum_of_images = dy.dtype.type(0)
         for n in range(images):
             start = (n * channels + m) * plane
-            part = dy.dtype.type(0)
-            for p in range(start, start + plane):
-                part += flat[p]
-            total += part
-        db[m] += total
+            sum_of_images += total(flat[start : start + plane])
+        db[m] += sum_of_images

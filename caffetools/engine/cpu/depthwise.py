@@ -57,9 +57,6 @@ class WindowEmitter(simd.Emitter):
                     seen += [self.at(here, b * kind.dilation * kind.lanes) for b in range(kind.columns)]
                 visit(builder.mul(builder.add(first, column.index), number(kind.lanes)), seen)
 
-    def multiply_add(self, a, b, c):
-        return self.call(f"llvm.fmuladd.v{self.kind.lanes}{self.suffix}", self.vector, a, b, c)
-
 
 def _sum_taps(emitter, operands, result):
     *walk, w, bias = operands

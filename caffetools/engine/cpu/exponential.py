@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from llvmlite import ir
 from numba import types
-from numba.extending import overload, register_jitable
+from numba.core import cgutils
+from numba.extending import intrinsic, overload, register_jitable
 
-from caffetools.engine.cpu.jit import FASTMATH
-
-_OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
+_OPTIONS = {"error_model": "numpy", "nogil": True}
 
 _LOG2_E = np.float32(1 / math.log(2))
 # ln 2 in two parts, the first of which has few enough bits for n ln 2 to be exact.
@@ -33,12 +33,28 @@ _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(1 / math.factorial(k)) for k in range
 _A3, _A5, _A7, _A9, _A11, _A13 = (np.float32(1 / k) for k in range(3, 14, 2))
 
 
+@intrinsic
+def multiply_add(typing_context, a, b, c):
+    """Return a b + c, rounded once where the machine has an instruction for it."""
+
+    def emit(context, builder, signature, values):
+        suffix = {"float": "f32", "double": "f64"}[str(values[0].type)]
+        kind = ir.FunctionType(values[0].type, [values[0].type] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.{suffix}")
+        return builder.call(function, values)
+
+    return a(a, a, a), emit
+
+
 @register_jitable(**_OPTIONS)
 def _reduce(x):
     """Return q and 2^(n - 1), whose exponent is in range for every x from _LOWEST to _HIGHEST."""
-    n = np.floor(x * _LOG2_E + _HALF)
-    r = x - n * _LN2_HIGH - n * _LN2_LOW
-    q = r + r * r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * (_C6 + r * _C7)))))
+    n = np.floor(multiply_add(x, _LOG2_E, _HALF))
+    r = multiply_add(n, -_LN2_LOW, multiply_add(n, -_LN2_HIGH, x))
+    series = multiply_add(r, _C7, _C6)
+    for factor in (_C5, _C4, _C3, _C2):
+        series = multiply_add(r, series, factor)
+    q = multiply_add(r * r, series, r)
     return q, np.int32((np.int32(n) + np.int32(126)) << np.int32(23)).view(np.float32)
 
 
@@ -46,7 +62,7 @@ def _reduce(x):
 def _exp(x):
     clipped = min(max(x, _LOWEST), _HIGHEST)
     q, half = _reduce(clipped)
-    y = (half * q + half) * _TWO
+    y = multiply_add(half, q, half) * _TWO
     y = np.float32(0) if x < _LOWEST else y
     # The sum passes a NaN on.
     return y if x <= _HIGHEST else x + np.float32(np.inf)
@@ -57,7 +73,7 @@ def _expm1(x):
     clipped = min(max(x, _LOWEST), _HIGHEST)
     q, half = _reduce(clipped)
     # Not e^x - 1, so that a small x keeps its digits.
-    y = (half * q + (half - _HALF)) * _TWO
+    y = multiply_add(half, q, half - _HALF) * _TWO
     return y if x <= _HIGHEST else x + np.float32(np.inf)
 
 
@@ -66,8 +82,10 @@ def _softplus(x):
     m = _exp(-abs(x))
     z = m / (m + _TWO)
     s = z * z
-    series = _ONE + s * (_A3 + s * (_A5 + s * (_A7 + s * (_A9 + s * (_A11 + s * _A13)))))
-    return max(x, np.float32(0)) + _TWO * z * series
+    series = multiply_add(s, _A13, _A11)
+    for factor in (_A9, _A7, _A5, _A3, _ONE):
+        series = multiply_add(s, series, factor)
+    return multiply_add(_TWO * z, series, max(x, np.float32(0)))
 
 
 def exp(x):

@@ -3,6 +3,13 @@
 `kernel` compiles a serial function that releases the GIL (prefetch threads may call it); `parallel_kernel` compiles one
 whose `prange` loops run on the engine's threads. Only the main thread may enter a parallel kernel. Compiled code is
 kept on disk (see `cache`), and a user hears of it when there is none yet.
+
+Arithmetic is done as it is written: without LLVM's "fast math", which lets the compiler add in another order, fuse
+products with sums and replace divisions. It makes up its mind about that anew wherever a kernel is inlined and each
+time a kernel is optimised, and numba does so once more for every library that a kernel is linked into: the process that
+compiled a kernel then had other last digits than those that loaded it. Where arrays might overlap it keeps a second
+loop, with an order of its own. What is fast is therefore said by the source: sums by `sums`, fused products by
+`multiply_add` of `exponential` and by the vector kernels.
 """
 
 from __future__ import annotations
@@ -15,9 +22,6 @@ from numba.core import event
 from caffetools import glog
 from caffetools.engine.cpu import cache
 
-# No "nnan" and no "ninf": a NaN loss must stay visible. Everything else that lets LLVM vectorise reductions is allowed.
-FASTMATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
-
 FOLDER: Path | None = cache.choose_folder()
 CACHED = FOLDER is not None  # whether there is a place for compiled code
 if CACHED:
@@ -26,12 +30,12 @@ if CACHED:
 
 def kernel(function):
     """Compile a serial kernel: no GIL, C division, cached on disk."""
-    return numba.njit(cache=CACHED, nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    return numba.njit(cache=CACHED, nogil=True, error_model="numpy")(function)
 
 
 def parallel_kernel(function):
     """Compile a kernel whose `prange` loops are spread over the engine's threads."""
-    options = {"cache": CACHED, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+    options = {"cache": CACHED, "nogil": True, "error_model": "numpy"}
     return numba.njit(parallel=True, **options)(function)
 
 

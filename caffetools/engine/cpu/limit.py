@@ -7,10 +7,11 @@ import time
 import numba
 import numpy as np
 
+from caffetools.engine.aligned import aligned_empty
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.sums import total
 from caffetools.engine.cpu.tiles import micro_kernel, multiply_tile
-from caffetools.engine.cpu.workspace import empty_aligned
 
 #: Bytes that no cache holds.
 MUCH = 256 << 20
@@ -50,7 +51,7 @@ def _repeat_tile(threads, calls, kernel, steps, a, rows, b, width, c, alpha):
 
 def read_limit(repeats: int = 5, clock=time.perf_counter) -> float:
     """Return the GB/s at which all threads read numbers that are in no cache; clock: in seconds."""
-    values = empty_aligned(MUCH // 4, np.float32)
+    values = aligned_empty(MUCH // 4, np.float32)
     values[:] = 1
     best = float("inf")
     for _ in range(repeats + 1):
@@ -64,9 +65,5 @@ def read_limit(repeats: int = 5, clock=time.perf_counter) -> float:
 def _sum_parts(values, threads):
     sums, size = np.zeros(threads, values.dtype), values.size // threads
     for thread in numba.prange(threads):
-        total = values.dtype.type(0)
-        part = values[thread * size : (thread + 1) * size]
-        for i in range(size):
-            total += part[i]
-        sums[thread] = total
+        sums[thread] = total(values[thread * size : (thread + 1) * size])
     return sums

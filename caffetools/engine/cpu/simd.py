@@ -90,10 +90,10 @@ class Emitter:
         self.mask = ir.VectorType(ir.IntType(1), kind.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * kind.lanes)
 
-    def call(self, name, result, *arguments, fastmath=()):
+    def call(self, name, result, *arguments):
         function_type = ir.FunctionType(result, [argument.type for argument in arguments])
         function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
-        return self.builder.call(function, arguments, fastmath=fastmath)
+        return self.builder.call(function, arguments)
 
     def at(self, pointer, index):
         return self.builder.gep(pointer, [number(index) if isinstance(index, int) else index])
@@ -124,6 +124,20 @@ class Emitter:
         else:
             name = f"llvm.masked.store.v{self.kind.lanes}{self.suffix}.p0"
             self.call(name, ir.VoidType(), value, address, ir.Constant(int32, self.align), mask)
+
+    def multiply_add(self, a, b, c):
+        """Return a b + c of vectors, rounded once where the machine has an instruction for it."""
+        return self.call(f"llvm.fmuladd.v{self.kind.lanes}{self.suffix}", self.vector, a, b, c)
+
+    def sum_of_lanes(self, vector):
+        """Return the sum of a vector's lanes: the upper half is added to the lower one until one is left."""
+        lanes = self.kind.lanes
+        while lanes > 1:
+            lanes //= 2
+            halves = (list(range(first, first + lanes)) for first in (0, lanes))
+            places = (ir.Constant(ir.VectorType(int32, lanes), half) for half in halves)
+            vector = self.builder.fadd(*(self.builder.shuffle_vector(vector, vector, place) for place in places))
+        return self.builder.extract_element(vector, number(0))
 
     def lanes_below(self, bound):
         """Return the mask of the lanes whose index is below `bound` (an int64)."""

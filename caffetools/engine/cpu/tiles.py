@@ -89,9 +89,8 @@ class TileEmitter(simd.Emitter):
 
     def add_products(self, m, vector, vectors):
         """Add the products of `vector` with each of `vectors` to row m of the tile."""
-        name = f"llvm.fmuladd.v{self.kind.lanes}{self.suffix}"
         for accumulator, other in zip(self.accumulators[m], vectors, strict=True):
-            total = self.call(name, self.vector, vector, other, self.builder.load(accumulator))
+            total = self.multiply_add(vector, other, self.builder.load(accumulator))
             self.builder.store(total, accumulator)
 
     def step(self, scalars, vectors):
@@ -232,13 +231,10 @@ def _write_sums(emitter):
     builder = emitter.builder
     nothing = ir.Constant(emitter.element, 0.0)
     adds, biased = _has(emitter, ADD), _has(emitter, BIAS)
-    name = f"llvm.vector.reduce.fadd.v{emitter.kind.lanes}{emitter.suffix}"
     for m, row in enumerate(emitter.accumulators):
         for v, accumulator in enumerate(row):
             place = emitter.at(emitter.c, builder.add(builder.mul(emitter.c_step, number(m)), number(v)))
-            lanes = builder.load(accumulator)
-            total = emitter.call(name, emitter.element, nothing, lanes, fastmath=("reassoc",))
-            total = builder.fmul(emitter.alpha, total)
+            total = builder.fmul(emitter.alpha, emitter.sum_of_lanes(builder.load(accumulator)))
             for wanted, pointer in ((biased, emitter.at(emitter.bias, v)), (adds, place)):
                 with builder.if_else(wanted) as (then, otherwise):
                     with then:

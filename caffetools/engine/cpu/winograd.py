@@ -96,7 +96,6 @@ class TransformEmitter(simd.Emitter):
             ((factor, vector) for factor, vector in zip(factors, vectors, strict=True) if factor),
             key=lambda term: abs(term[0]) != 1,
         )
-        name = f"llvm.fmuladd.v{self.kind.lanes}{self.suffix}"
         total = None
         for factor, vector in terms:
             constant = ir.Constant(self.vector, [float(np.float32(factor))] * self.kind.lanes)
@@ -105,7 +104,7 @@ class TransformEmitter(simd.Emitter):
             elif factor == 1:
                 total = self.builder.fadd(total, vector)
             else:
-                total = self.call(name, self.vector, vector, constant, total)
+                total = self.multiply_add(vector, constant, total)
         return total
 
 
