@@ -22,6 +22,7 @@ import csv
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -54,10 +55,8 @@ class Metrics:
         self.training = training
         start = training.iter
         self.record = RunFolder(self.folder)
-        if (self.folder / ROWS).exists() and not origin.goes_on:
-            fatal(
-                f"{folder} has the metrics of another run: name another folder, or resume that run with --snapshot"
-            )
+        if (self.folder / ROWS).exists():
+            self._check_same_run(origin, start)
         self.record.begin(training, origin)
         self._left_out = {name: _large_outputs(name, net) for name, net in nets_by_name(training).items()}
         self._rows = LineFile(self.folder / ROWS, lambda line: json.loads(line)["iteration"] < start)
@@ -71,6 +70,18 @@ class Metrics:
         self._reset()
         training.add_callback(self._starts, lambda: None)
         info(f"Metrics go to {self.folder}")
+
+    def _check_same_run(self, origin, start):
+        if not origin.goes_on:
+            fatal(
+                f"{self.folder} has the metrics of another run: name another folder, or resume that run with --snapshot"
+            )
+        theirs, mine = self.record.snapshot_prefix(), os.path.abspath(self.training.param.snapshot_prefix)
+        if theirs != mine and any(row["iteration"] >= start for row in read_rows(self.folder)):
+            fatal(
+                f"{self.folder} has the metrics of another run, with snapshots {theirs}_*, and going on from iteration "
+                f"{start} would remove some of them: name another folder"
+            )
 
     def _table(self, name, columns, net, start):
         path = self.folder / f"{name}.csv"
@@ -198,10 +209,14 @@ def _csv(values: Iterable[object]) -> str:
 
 
 def read_rows(folder: Path) -> list[dict]:
-    """Return the rows of a folder's metrics.jsonl. Errors: FatalError if it cannot be read."""
+    """Return the rows of a folder's metrics.jsonl, without one that a power cut has left without its end.
+
+    Errors: FatalError if it cannot be read.
+    """
     path = folder / ROWS
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
     except (OSError, ValueError) as error:
         fatal(f"{path} cannot be read: {error}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from caffetools.formats import prototxt
 from caffetools.formats.files import atomic_path, reason
-from caffetools.glog import fatal
+from caffetools.glog import FatalError, fatal, warning
 from caffetools.proto import caffe_pb2
 from caffetools.solver import Solver
 from caffetools.tools import environment
@@ -52,6 +52,12 @@ class RunFolder:
         except OSError as error:
             fatal(f"Cannot make the folder {folder}: {reason(error)}")
 
+    def snapshot_prefix(self) -> str:
+        """Return where the snapshots of the run on record go, as an absolute path."""
+        folder = read_record(self.folder)["starts"][-1]["folder"]
+        param = prototxt.read(self.folder / SOLVER, caffe_pb2.SolverParameter)
+        return os.path.abspath(os.path.join(folder, param.snapshot_prefix))
+
     def begin(self, training: Solver, origin: Origin) -> None:
         """Write down everything about a start; those before it, of the run that goes on, stay."""
         if origin.goes_on and (self.folder / RECORD).exists():
@@ -79,7 +85,10 @@ class RunFolder:
     def end(self, iteration: int, outcome: str) -> None:
         """Write down how the present start ended. iteration: the number of those that are done."""
         self.data["starts"][-1].update(end=time.strftime("%Y-%m-%dT%H:%M:%S%z"), iterations=iteration, outcome=outcome)
-        self._write()
+        try:
+            self._write()
+        except FatalError as error:  # what was learnt is worth more than its record
+            warning(f"{error}. How the run ended is not on record.")
 
     def _write_nets(self, nets):
         if all(net == nets[0] for net in nets):

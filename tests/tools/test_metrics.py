@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from caffetools import upgrade
-from caffetools.glog import FatalError
+from caffetools.glog import FatalError, fatal
+from caffetools.tools.event_file import EventFile
 from caffetools.tools.line_file import LineFile
 from caffetools.tools.metrics import Metrics
-from caffetools.tools.run_folder import Origin
+from caffetools.tools.run_folder import Origin, RunFolder
 from caffetools.tools.train import train
 from tests.recorded import run_tool, tool_environment
 from tests.solver.small_run import Recorder, lay_out, make_solver, solver_param
@@ -191,12 +192,62 @@ def test_events_of_a_resumed_run_replace_those_of_before():
     assert [event.step for event in reader.Scalars("train/loss")] == list(range(30))
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_events_on_a_full_disk_end_with_a_warning(tmp_path, capfd):
+    pytest.importorskip("tensorboard")
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    file = EventFile(tmp_path, 0)
+    file.close()
+    with open("/dev/full", "wb", buffering=0) as full:
+        file._writer = RecordWriter(full)
+        for iteration in range(2):
+            file.write(iteration, 0.0, {"train/loss": 1.0})
+    assert capfd.readouterr().err.count("No space left on device. The run goes on without it.") == 1
+
+
+def test_a_record_that_cannot_be_ended_does_not_end_the_run(monkeypatch, capfd):
+    write_solver("max_iter: 3")
+    monkeypatch.setattr(RunFolder, "end", full_disk(RunFolder.end))
+    assert train("solver.prototxt", metrics="m").iter == 3
+    assert "No space left on device. How the run ended is not on record." in capfd.readouterr().err
+
+
+def full_disk(method):
+    """Let a method of RunFolder find a full disk."""
+
+    def end(self, *arguments):
+        def write():
+            fatal(f"Cannot write {self.folder}/run.json: No space left on device")
+
+        self._write = write
+        method(self, *arguments)
+
+    return end
+
+
 def test_another_run_is_not_overwritten():
     train_with_recorder(more="max_iter: 3")
     before = Path("m/metrics.jsonl").read_bytes()
     with pytest.raises(FatalError, match="m has the metrics of another run: name another folder, or resume"):
         train_with_recorder(more="max_iter: 3")
     assert Path("m/metrics.jsonl").read_bytes() == before
+
+
+def test_nothing_of_another_run_is_taken_back():
+    train_with_recorder(more="max_iter: 3")
+    before = Path("m/metrics.jsonl").read_bytes()
+    write_solver('max_iter: 3 snapshot_prefix: "other"')
+    with pytest.raises(FatalError, match=r"m has the metrics of another run, with snapshots .*/s_\*, .* iteration 0"):
+        train("solver.prototxt", snapshot="auto", metrics="m")
+    assert Path("m/metrics.jsonl").read_bytes() == before
+
+
+def test_a_second_stage_under_another_prefix_goes_on_in_the_same_folder():
+    train_with_recorder(more="max_iter: 3")
+    write_solver('max_iter: 5 snapshot_prefix: "second"')
+    train("solver.prototxt", snapshot="s_iter_3.solverstate", metrics="m")
+    assert [row["iteration"] for row in rows(kind="train")] == list(range(5))
 
 
 def test_a_fresh_start_under_auto_begins_the_files_anew():
