@@ -116,11 +116,15 @@ def missing_fields(param: caffe_pb2.SolverParameter) -> list[str]:
 
 
 def check_policy(param: caffe_pb2.SolverParameter) -> None:
-    """Refuse before the first iteration what the original refused at the first update: an unknown policy.
+    """Refuse before the first iteration what the original refused at the first update: policies that are not known, and
+    settings with which they cannot compute.
 
     `plateau` with a gamma that does not reduce anything is refused as well.
     """
     check_known("learning rate policy", param.lr_policy, POLICIES, "policies")
+    if param.lr_policy == "step":
+        advance_step(param, 0, 0)
+    POLICIES[param.lr_policy](param, 0, 0)
     if param.lr_policy == "plateau" and not 0 < param.gamma < 1:
         fatal(f"lr_policy plateau multiplies the rate by gamma, which must lie between 0 and 1, not be {param.gamma:g}")
 

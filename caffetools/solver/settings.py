@@ -14,6 +14,7 @@ from caffetools.layer import Layer
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
 from caffetools.solver.policies import missing_fields
+from caffetools.solver.unused import unused
 
 
 def warn(solver) -> None:
@@ -30,6 +31,7 @@ def advice(param: caffe_pb2.SolverParameter, net: Net, test_nets: list[Net]) -> 
     yield from _rate(param)
     yield from _iterations(param)
     yield from _update(param)
+    yield from unused(param)
     if net.lr_mults and not any(net.lr_mults):
         yield "every lr_mult of the net is 0: nothing learns"
     for i, (test_net, batches) in enumerate(zip(test_nets, param.test_iter, strict=False)):

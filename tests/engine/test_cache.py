@@ -48,6 +48,29 @@ def test_the_users_folder_is_filled_once(tmp_path):
     assert "compiling kernels" not in run(NUMBA_CACHE_DIR=str(tmp_path))[1]
 
 
+ADAM = """
+import hashlib
+import numpy as np
+from caffetools.solver import rules
+w, g, *h = np.random.default_rng(0).random((4, 30000), np.float32) - np.float32(0.4)
+h = np.abs(np.stack(h))
+table, one = rules.block_table([0], [30000]), np.ones(1, np.float32)
+hyper = np.array([1e-8, 0.9, 0.999, 1.2], np.float32)
+rules.adam(w, g, h, table, np.float32(1), one, one, False, hyper)
+print(hashlib.sha256(w.tobytes() + g.tobytes() + h.tobytes()).hexdigest())
+"""
+
+
+def test_the_process_that_compiles_computes_the_same_bits_as_later_ones(tmp_path):
+    environment = {**tool_environment(), "NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run([sys.executable, "-c", ADAM], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    assert "compiling kernels" in first.stderr and "compiling kernels" not in second.stderr
+    assert first.stdout == second.stdout
+
+
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "file").write_text("")
     folder, said = run(NUMBA_CACHE_DIR=str(tmp_path / "file"), TMPDIR=str(tmp_path))

@@ -40,6 +40,8 @@ def advice_for(more="", without=()):
         'lr_policy: "cosine" warmup_iter: 5',
         'type: "Adam" momentum2: 0.999',
         "snapshot: 10 clip_gradients: 35 test_iter: 5",
+        'early_stop: "accuracy" early_stop_patience: 3 min_delta: 0.1 ema_decay: 0.9 ema_test: false',
+        "early_stop_patience: 5 min_lr: 0 ema_test: true",
     ],
 )
 def test_nothing_to_say(more):
@@ -71,6 +73,16 @@ def test_nothing_to_say(more):
         ("weight_decay: -1", "weight_decay is -1: a negative one lets the weights grow"),
         ("clip_gradients: 0", "clip_gradients is 0: all gradients are scaled to nothing"),
         ("decoupled_decay: true weight_decay: 0", "decoupled_decay without weight_decay: nothing decays"),
+        ("early_stop_patience: 3", "early_stop_patience does nothing without early_stop"),
+        ("min_delta: 0.1", 'min_delta does nothing without early_stop or lr_policy "plateau"'),
+        ("warmup_start_lr: 0.01", "warmup_start_lr does nothing without warmup_iter"),
+        ("min_lr: 0.001", 'min_lr does nothing without lr_policy "cosine", "plateau" or "poly"'),
+        ("plateau_patience: 2", 'plateau_patience does nothing without lr_policy "plateau"'),
+        ("ema_test: false", "ema_test does nothing without ema_decay"),
+        ("ema_snapshot: false", "ema_snapshot does nothing without ema_decay"),
+        ("loss_scale_window: 10", "loss_scale_window does nothing without loss_scale: 0 and half precision"),
+        ("log_gradient_norm: true display: 0", "log_gradient_norm does nothing without display"),
+        ("stepvalue: 10", 'stepvalue does nothing without lr_policy "multistep"'),
         (
             "test_iter: 3",
             "test_iter 3 of test net #0 sees 24 of the 32 samples of layer 'mnist' (batches of 8): each test takes "

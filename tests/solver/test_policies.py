@@ -126,3 +126,17 @@ def test_stepsize_is_needed(policy):
     with pytest.raises(FatalError, match="stepsize"):
         param = caffe_pb2.SolverParameter(lr_policy=policy, base_lr=1, gamma=0.1)
         learning_rate(param, 0, advance_step(param, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields", "missing"),
+    [
+        ("step", {"gamma": 0.1}, "stepsize"),
+        ("sigmoid", {"gamma": 0.1}, "stepsize"),
+        ("inv", {"gamma": -1}, "gamma"),
+        ("cosine", {}, "max_iter"),
+    ],
+)
+def test_a_policy_that_cannot_compute_is_refused_before_training(policy, fields, missing):
+    with pytest.raises(FatalError, match=f"lr_policy {policy} needs {missing}"):
+        check_policy(caffe_pb2.SolverParameter(lr_policy=policy, **fields))
