@@ -9,7 +9,7 @@ GPU_QUICK = tests/gpu/test_memory.py tests/gpu/test_operations.py tests/gpu/test
 	tests/gpu/test_precision.py tests/gpu/test_cudnn.py
 
 .DEFAULT_GOAL = help
-.PHONY: help lenet cifar10 test test-all test-cudasim test-gpu warm bench docs lint clean
+.PHONY: help lenet cifar10 test test-all test-cudasim test-gpu warm bench bench-gpu docs lint clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -56,6 +56,9 @@ bench-more: .venv/installed-bench ## measure data layers, nets that train from d
 	$(BIN)/python -m scripts.bench.bench_data
 	$(BIN)/python -m scripts.bench.bench_data --nets all --seconds 5
 	$(BIN)/python -m scripts.bench.bench_scaling
+
+bench-gpu: .venv/installed-gpu .venv/installed-bench ## compare with PyTorch and cuDNN on the GPU, hold the results to the bars
+	$(BIN)/python -m scripts.bench.bench_gpu $(BENCH)
 
 docs: .venv/installed-docs ## build the documentation into site/
 	$(BIN)/python -m mkdocs build
