@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from caffetools.layer import TRAIN
 from caffetools.net import Net
 from caffetools.solver.settings import batch_size, record_count
 
@@ -17,6 +18,7 @@ _CLASSIFIERS = {
     "MultinomialLogisticLoss": None,
     "HingeLoss": None,
 }
+_MANY = 4  # samples of each class, from which on a rising order is hardly chance
 _LARGE = 30.0  # values of this size are hardly scaled or without their mean
 
 
@@ -99,7 +101,7 @@ class InputCheck:
             if labels.text not in told:
                 told.add(labels.text)
                 self.lines.append(f"{where}: {labels.text}")
-                self.hints += [f"{where}: {text}" for text in labels.hints]
+                self.hints += [f"{where}: {text}" for text in labels.hints(net.context.phase == TRAIN)]
 
 
 class _Values:
@@ -150,8 +152,13 @@ class _Labels:
     def __init__(self, classes, ignored):
         self.classes, self.ignored = classes, ignored
         self.counts: dict[float, int] = {}
+        self._falls = 0  # how often a sample's label is below that of the sample before
+        self._last = -math.inf
 
     def add(self, labels):
+        order = np.concatenate([[self._last], labels.ravel()])
+        self._falls += int(np.count_nonzero(order[1:] < order[:-1]))
+        self._last = order[-1]
         values, counts = np.unique(labels, return_counts=True)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
             if value != self.ignored:
@@ -186,7 +193,9 @@ class _Labels:
         if not self.counts:
             yield "all labels are ignored, there is nothing to learn"
 
-    @property
-    def hints(self):
+    def hints(self, training):
+        """Yield what is hardly meant. training: whether a net learns from them, so that their order matters."""
         if len(self.counts) == 1 and self.total > 1 and self.classes > 1:
             yield "all labels that were seen are the same: is the data sorted? It should be shuffled"
+        elif training and self._falls <= 1 and self.total >= _MANY * len(self.counts):  # one fall: the data begins anew
+            yield "the labels come in their order: the data is sorted, and should be shuffled for training"

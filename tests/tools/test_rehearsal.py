@@ -108,14 +108,25 @@ def test_values_that_were_not_scaled(capfd):
     assert "ready to train, with " in log
 
 
-def test_sorted_data(capfd):
-    with open_db("lmdb", "sorted", "new") as db:
-        for i in range(24):
-            value = datum.from_array(np.full((1, 28, 28), i, np.uint8), 4).SerializeToString()
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([4] * 24, "all labels that were seen are the same: is the data sorted?"),
+        ([2] * 8 + [5] * 8 + [9] * 8, "the labels come in their order: the data is sorted"),
+        ([2] * 8 + [9] * 8 + [5] * 7 + [2], None),
+        ([0, 1, 2, 3, 4, 5, 6, 7] * 3, None),
+    ],
+)
+def test_sorted_data(labels, words, capfd):
+    with open_db("lmdb", "ordered", "new") as db:
+        for i, label in enumerate(labels):
+            value = datum.from_array(np.full((1, 28, 28), i, np.uint8), label).SerializeToString()
             db.put(b"%08d" % i, value)
         db.commit()
-    _, log = rehearse(capfd, net=NET.replace("mnist_train_lmdb", "sorted"))
-    assert "(SoftmaxWithLoss, 10 classes): all labels that were seen are the same: is the data sorted?" in log
+    _, log = rehearse(capfd, net=NET.replace("mnist_train_lmdb", "ordered"))
+    hints = re.findall(r"train net: labels of layer 'loss' \(SoftmaxWithLoss, 10 classes\): (.*sorted.*)", log)
+    assert len(hints) == bool(words)
+    assert all(hint.startswith(words) for hint in hints)
 
 
 def test_parameters_that_get_no_gradient(capfd):
