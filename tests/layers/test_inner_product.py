@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from caffetools.engine.cpu import inner_product
 from caffetools.glog import FatalError
 from tests.layers.gradient import SingleLayer, check_gradient, uniform
 
@@ -70,3 +71,20 @@ def test_refuses_inputs_of_another_size():
 def test_refuses_no_outputs():
     with pytest.raises(FatalError, match="num_output > 0"):
         SingleLayer(text_of(""), uniform(2, 4))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 9, 40])
+@pytest.mark.parametrize(("outputs", "inputs"), [(10, 64), (97, 300), (1, 5)])
+@pytest.mark.parametrize("slope", [1, 0.25])
+def test_on_one_thread_and_on_many(batch, outputs, inputs, slope, monkeypatch):
+    x, w, bias = uniform(batch, inputs, seed=1), uniform(outputs, inputs, seed=2), uniform(outputs, seed=3)
+    x, w, bias = (values.astype(np.float32) for values in (x, w, bias))
+    results = []
+    for most in (0, 1 << 60):
+        monkeypatch.setattr(inner_product, "SERIAL_BELOW", most)
+        monkeypatch.setattr(inner_product, "SERIAL_DOTS_BELOW", most)
+        results.append(np.full((batch, outputs), np.nan, np.float32))
+        inner_product.inner_product(x, w, bias, results[-1], slope)
+    np.testing.assert_array_equal(*results)
+    expected = x.astype(np.float64) @ w.astype(np.float64).T + bias
+    np.testing.assert_allclose(results[0], np.where(expected < 0, slope * expected, expected), rtol=1e-4, atol=1e-4)

@@ -29,12 +29,15 @@ K_BLOCK = 512
 #: cache.
 PANEL_BLOCK, TILE_BLOCK = 4, 4
 #: Items of a batch that is so small; most outputs that are computed at a time, and how many times one job does so.
-MOST_DOTS, DOT_OUTPUTS, DOT_TIMES = 8, 4, 16
+MOST_DOTS, DOT_OUTPUTS, DOT_TIMES = 8, 6, 12
 #: Bytes of such a batch that go by before the next ones: more than the first-level cache holds, so that pieces of
 #: weights are long.
 DOT_BYTES = 64 << 10
 #: Items and outputs of a plain matrix product.
 MANY = 256
+#: Products with fewer multiplications than this stay on the calling thread: waking others costs more. With few items
+#: each multiplication waits for a weight, so fewer take as long.
+SERIAL_BELOW, SERIAL_DOTS_BELOW = 500_000, 150_000
 
 
 def inner_product(
@@ -56,8 +59,10 @@ def inner_product(
         y[:] = 0 if bias is None else np.where(bias < 0, bias * slope, bias)
         return
     flags, slope = 0 if bias is None else BIAS, x.dtype.type(slope)
+    operations = batch * outputs * depth
     if batch <= MOST_DOTS:
-        _dots(x, w, w[0] if bias is None else bias, flags, slope, y, *_dot_plan(batch, outputs, depth, x.dtype))
+        run = _dots_serial if operations < SERIAL_DOTS_BELOW else _dots_parallel
+        run(x, w, w[0] if bias is None else bias, flags, slope, y, *_dot_plan(batch, outputs, depth, x.dtype))
         return
     if min(batch, outputs) >= MANY and slope == 1:
         if bias is not None:
@@ -69,7 +74,8 @@ def inner_product(
     packed = scratch("inner product x", tiles * tile_width * depth, x.dtype)
     results = thread_scratch("inner product y", PANEL_BLOCK * TILE_BLOCK * panels[1] * tile_width, x.dtype)
     offset = packed if bias is None else bias
-    _multiply(x, w, offset, flags, slope, y, panels, row_offsets, tiling, packed, results, turner(x.dtype))
+    run = _multiply_serial if operations < SERIAL_BELOW else _multiply_parallel
+    run(x, w, offset, flags, slope, y, panels, row_offsets, tiling, packed, results, turner(x.dtype))
 
 
 @lru_cache(maxsize=1024)
@@ -93,31 +99,45 @@ def _plan(outputs, batch, depth, dtype):
 
 
 @parallel_kernel
-def _multiply(x, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results, turner):
-    tiles = tiling[2]
-    for tile in numba.prange(tiles):
+def _multiply_parallel(x, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results, turner):
+    for tile in numba.prange(tiling[2]):
         _pack_batch(turner, x, tile, tiling, packed)
     for job in numba.prange((panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK):
         place = numba.get_thread_id() * results[1]
-        panel_range = job * PANEL_BLOCK, min((job + 1) * PANEL_BLOCK, panels[0])
-        for first_tile in range(0, tiles, TILE_BLOCK):
-            tile_range = first_tile, min(first_tile + TILE_BLOCK, tiles)
-            _multiply_block(
-                w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed,
-                results[0], place,
-            )  # fmt: skip
-            _turn_block(turner, results[0], place, panels, panel_range, tiling, tile_range, slope, y)
+        _multiply_job(job, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results[0], place, turner)
+
+
+@kernel
+def _multiply_serial(x, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results, turner):
+    for tile in range(tiling[2]):
+        _pack_batch(turner, x, tile, tiling, packed)
+    for job in range((panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK):
+        _multiply_job(job, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results[0], 0, turner)
+
+
+@kernel
+def _multiply_job(job, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results, place, turner):
+    """Multiply some panels of w with the whole batch."""
+    tiles = tiling[2]
+    panel_range = job * PANEL_BLOCK, min((job + 1) * PANEL_BLOCK, panels[0])
+    for first_tile in range(0, tiles, TILE_BLOCK):
+        tile_range = first_tile, min(first_tile + TILE_BLOCK, tiles)
+        _multiply_block(w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, results, place)
+        _turn_block(turner, results, place, panels, panel_range, tiling, tile_range, slope, y)
 
 
 @parallel_kernel
-def _dots(x, w, bias, flags, slope, y, w_rows, tiling):
-    """Multiply a few items with all weights, which are read once, in order."""
+def _dots_parallel(x, w, bias, flags, slope, y, w_rows, tiling):
     size = tiling[0] * DOT_TIMES
     for job in numba.prange((w.shape[0] + size - 1) // size):
-        _dots_job(job * size, x, w, bias, flags, y, w_rows, tiling)
-        if slope != y.dtype.type(1):
-            for n in range(y.shape[0]):
-                _rectify(y[n, job * size : (job + 1) * size], slope)
+        _dots_job(job * size, x, w, bias, flags, slope, y, w_rows, tiling)
+
+
+@kernel
+def _dots_serial(x, w, bias, flags, slope, y, w_rows, tiling):
+    size = tiling[0] * DOT_TIMES
+    for job in range((w.shape[0] + size - 1) // size):
+        _dots_job(job * size, x, w, bias, flags, slope, y, w_rows, tiling)
 
 
 @kernel
@@ -128,7 +148,8 @@ def _rectify(values, slope):
 
 
 @kernel
-def _dots_job(first, x, w, bias, flags, y, w_rows, tiling):
+def _dots_job(first, x, w, bias, flags, slope, y, w_rows, tiling):
+    """Multiply a few items with some weights, which are read once, in order."""
     outputs, depth = w.shape
     count, most_steps, dot_kernel, last_kernel = tiling
     for first_k in range(0, depth, most_steps):
@@ -140,6 +161,9 @@ def _dots_job(first, x, w, bias, flags, y, w_rows, tiling):
                 (steps, *operands),
                 (simd.at(y, row), outputs, simd.at(bias, row), x.dtype.type(1), count, flags if first_k == 0 else ADD),
             )
+    if slope != y.dtype.type(1):
+        for n in range(y.shape[0]):
+            _rectify(y[n, first : first + count * DOT_TIMES], slope)
 
 
 @kernel
