@@ -17,7 +17,13 @@ from tests.gpu import signatures
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 #: Tests that need no engine, and would not work in the simulator.
-ALWAYS = ("test_ptx.py", "test_cudnn_package.py", "test_nvmath_package.py", "test_nccl_package.py")
+ALWAYS = (
+    "test_ptx.py",
+    "test_cudnn_package.py",
+    "test_nvmath_package.py",
+    "test_numba_package.py",
+    "test_nccl_package.py",
+)
 
 
 def pytest_collection_modifyitems(items):

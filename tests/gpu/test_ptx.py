@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ from tests.gpu.signatures import known
 SIGNATURES = sorted(known())
 #: Turing, the oldest that CUDA 13 knows, and Hopper.
 TARGETS = [(7, 5), (9, 0)]
+#: Bytes of memory that the threads of a block share, without asking for more.
+MOST_SHARED = 48 << 10
 
 
 def test_there_are_signatures():
@@ -34,3 +37,5 @@ def test_kernel_compiles(module, kernel, types, target, monkeypatch):
     function = getattr(import_module(module), kernel).function
     ptx, _ = cuda.compile_ptx(function, f"void({types})", cc=target)
     assert ".visible .entry" in ptx and ".target sm_{}{}".format(*target) in ptx
+    shared = re.findall(r"^\s*\.(?:visible )?\.?shared [^;]*\[(\d+)\];", ptx, re.MULTILINE)
+    assert sum(map(int, shared)) <= MOST_SHARED

@@ -47,12 +47,23 @@ class Tensor:
         return strides
 
 
+@cache
 def why_not() -> str:
     """Say why cuDNN cannot be used here, nothing where it can."""
     if simulated():
         return "the simulator has none"
     if find_spec("cudnn") is None:
         return "the package nvidia-cudnn-frontend is missing (pip install caffetools[gpu])"
+    return why_unusable()
+
+
+def why_unusable() -> str:
+    """Say why the package that is there does not work, nothing where it does."""
+    try:
+        handle()
+    except Exception as error:
+        # Whatever it is, a library that is missing or does not suit the driver: there are other kernels.
+        return f"its package does not work here ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
     return ""
 
 

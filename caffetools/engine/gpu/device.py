@@ -8,6 +8,7 @@ import numba
 import numpy as np
 from numba import cuda
 
+from caffetools.engine.gpu import requirements
 from caffetools.engine.gpu.events import Counters, simulated
 from caffetools.engine.gpu.memory import DeviceStorage, FlatBuffer, Held, pinned_array
 from caffetools.engine.gpu.workspace import Workspace
@@ -23,8 +24,8 @@ class Engine:
 
     index: the number of the device, from 0. name: of the device. processors: its multiprocessors. counters: see
     `Counters`. held: bytes of its arrays. lagged: results on their way to the host. workspace: scratch that all
-    operations share. operands: scratch for the operands of products in half precision. precision: of products, see `precision`. tf32:
-    whether libraries may round the operands of products in float32 to TF32.
+    operations share. operands: scratch for the operands of products in half precision. precision: of products, see
+    `precision`. tf32: whether libraries may round the operands of products in float32 to TF32.
     """
 
     def __init__(self, index: int):
@@ -44,6 +45,10 @@ class Engine:
         device = cuda.get_current_device() if not self.simulated else None
         self.processors = device.MULTIPROCESSOR_COUNT if device else 1
         self.name = _text(device.name) if device else "numba's simulator"
+        if device:
+            from numba.cuda.cudadrv import driver
+
+            requirements.check(index, self.name, tuple(device.compute_capability), driver.get_version())
 
     @property
     def stream_handle(self) -> int:

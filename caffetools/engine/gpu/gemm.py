@@ -17,6 +17,7 @@ from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
 from caffetools.engine.gpu.launch import cuda_kernel
 from caffetools.engine.gpu.memory import host_view
+from caffetools.glog import info
 
 #: A block has SIDE x SIDE threads; each computes EACH x EACH elements of C. One thread in four in the simulator.
 SIDE, EACH = (2, 2) if simulated() else (16, 4)
@@ -64,11 +65,25 @@ def _product():
     """Return the function that multiplies here, and the one that makes its operands in half precision."""
     if simulated():
         return _numpy, precision.rounded
-    if find_spec("nvmath") is not None:
+    multiply, why = _cublas()
+    if multiply is None:
+        info(f"Matrices are multiplied by a kernel of our own, without cuBLAS: {why}")
+        return tiled, precision.rounded
+    return multiply, precision.halved
+
+
+def _cublas():
+    """Return cuBLAS's function, or None and why it cannot be used."""
+    if find_spec("nvmath") is None:
+        return None, "the package nvmath-python is missing (pip install caffetools[gpu])"
+    try:
         from caffetools.engine.gpu import cublas
 
-        return cublas.multiply, precision.halved
-    return tiled, precision.rounded
+        cublas.handle()
+    except Exception as error:
+        # Whatever it is, a library that is missing or does not suit the driver: there is another kernel.
+        return None, f"its package does not work here ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+    return cublas.multiply, ""
 
 
 def _numpy(trans_a, trans_b, sizes, alpha, matrices, beta, starts, batch, steps):

@@ -18,10 +18,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import cuda
 
-from caffetools.engine.cpu.jit import CACHED
 from caffetools.engine.gpu import simulator
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
+from caffetools.engine.gpu.kernel_cache import kept_apart
 
 #: Threads of a block where a kernel does not say otherwise; a power of two, as block reductions need.
 THREADS = 256
@@ -47,7 +47,8 @@ class Kernel:
         if simulated():
             simulator.prepare(function)
         else:
-            self._dispatcher = cuda.jit(cache=CACHED)(function)
+            with kept_apart() as cached:
+                self._dispatcher = cuda.jit(cache=cached)(function)
         KERNELS.append(self)
 
     def start(self, engine, blocks: int, threads: int, args: tuple) -> None:
