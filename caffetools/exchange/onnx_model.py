@@ -23,9 +23,11 @@ from caffetools.exchange import (
 from caffetools.exchange.graph import IR_VERSION, OPSET, Graph, Side, Step
 from caffetools.glog import fatal
 from caffetools.layer import Layer
+from caffetools.layers import layer_class
 from caffetools.layers.python import UserLayer
 from caffetools.net import Net
 from caffetools.net.wiring import Wiring
+from caffetools.proto import caffe_pb2
 
 Exporter = Callable[[Step], list[str]]
 
@@ -85,8 +87,24 @@ def _exporter(layer: Layer) -> Exporter | None:
     return getattr(own, "to_onnx", EXPORTERS.get(layer.type))
 
 
+def check_types(param: caffe_pb2.NetParameter) -> None:
+    """Refuse types that ONNX has no words for before a net is built: building may write files, as HDF5Output does.
+
+    Errors: FatalError that names their layers. Those of users' classes are seen when they are there.
+    """
+    _refuse([layer for layer in param.layer if layer.type != "Input" and _is_unknown(layer)])
+
+
+def _is_unknown(layer: caffe_pb2.LayerParameter) -> bool:
+    kind = layer_class(layer.type, layer.name)
+    return not issubclass(kind, UserLayer) and getattr(kind, "to_onnx", EXPORTERS.get(layer.type)) is None
+
+
 def _refuse_unknown(layers: Sequence[Layer]) -> None:
-    unknown = [layer for layer in layers if layer.type != "Input" and _exporter(layer) is None]
+    _refuse([layer for layer in layers if layer.type != "Input" and _exporter(layer) is None])
+
+
+def _refuse(unknown: Sequence[Layer | caffe_pb2.LayerParameter]) -> None:
     if unknown:
         names = ", ".join(f"'{layer.name}' ({layer.type})" for layer in unknown)
         written = any(isinstance(layer, UserLayer) for layer in unknown)

@@ -19,6 +19,7 @@ from caffetools.glog import fatal
 from caffetools.layer import Layer
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
+from caffetools.solver.names import hint
 
 WEIGHT_BIAS = ("weight", "bias")
 
@@ -81,7 +82,7 @@ def fill(net: Net, tensors: Mapping[str, np.ndarray], path: str | os.PathLike[st
         if name is None:
             fatal(
                 f"{path} has no tensor '{_name(layer, use.index)}' for parameter {use.index} of layer "
-                f"'{layer.name}' ({layer.type})"
+                f"'{layer.name}' ({layer.type}){hint(_name(layer, use.index), tensors)}"
             )
         blob, values = layer.blobs[use.index], tensors[name]
         if values.shape != blob.shape:

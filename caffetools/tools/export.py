@@ -49,6 +49,7 @@ def _write_onnx(model, weights, output, inputs, batch):
     param = _definition(model, inputs)
     if batch:
         param = net_inputs.with_batch(param, batch)
+    writer.check_types(param)
     net = _net(param, weights)
     if not weights:
         plain("No --weights: the model gets what the net's fillers make.")

@@ -105,6 +105,8 @@ def differences(start: dict) -> Iterator[str]:
         )
     if start["commit"] != now["commit"]:
         yield f"caffetools was at commit {start['commit']} in the run and is at {now['commit']} here"
+    elif (start["commit"] or "").endswith("+"):
+        yield f"caffetools had changes beside commit {start['commit'][:-1]}, then and now: they may not be the same"
 
 
 def _compare(theirs, mine) -> int:

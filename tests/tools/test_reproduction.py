@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from caffetools.glog import FatalError
-from caffetools.tools.reproduction import reproduce
+from caffetools.tools import environment
+from caffetools.tools.reproduction import differences, reproduce
 from caffetools.tools.train import train
 from tests.recorded import run_tool
 from tests.solver.small_run import lay_out, solver_param, tick_at_each_look
@@ -122,6 +123,22 @@ def test_other_versions_are_warned_of(capfd):
     log = capfd.readouterr().err
     assert "numpy was 1.0 in the run and is " in log
     assert "The run was on Z80, this is " in log
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "words"),
+    [
+        ("abc", "abd", "at commit abc in the run and is at abd here"),
+        ("abc+", "abc+", "had changes beside commit abc, then and now"),
+        ("abc", "abc", None),
+        (None, None, None),
+    ],
+)
+def test_other_commits_are_warned_of(then, now, words, monkeypatch):
+    monkeypatch.setattr("caffetools.tools.environment.commit", lambda: now)
+    said = list(differences({**environment.describe(), "commit": then}))
+    assert len(said) == bool(words)
+    assert all(words in sentence for sentence in said)
 
 
 @pytest.mark.parametrize(
