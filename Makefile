@@ -61,7 +61,7 @@ bench-gpu: .venv/installed-gpu .venv/installed-bench ## compare with PyTorch and
 	$(BIN)/python -m scripts.bench.bench_gpu $(BENCH)
 
 docs: .venv/installed-docs ## build the documentation into site/
-	$(BIN)/python -m mkdocs build
+	$(BIN)/python -m mkdocs build --strict
 
 lint: .venv/installed-test ## check the style
 	$(BIN)/ruff check .

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from caffetools.cli import commands
 from caffetools.cli.command import Tool
+from caffetools.cli.flags import LOG_FLAGS, META_FLAGS, Flag
 from caffetools.layers import built_in_types, layer_class, module_name
 from caffetools.proto import caffe_pb2
 from caffetools.proto.fields import is_repeated
@@ -31,36 +33,48 @@ def command_pages() -> dict[str, str]:
         program = name if name in commands.TOOLS else f"caffe {name}"
         pages[f"commands/{name}.md"] = _command_page(tool, program)
         rows.append(f"| [`{program}`]({name}.md) | {tool.short_help} |")
-    head = "# Commands\n\nTools are programs of their own and sub-commands of `caffe`; `--help` shows the flags.\n\n"
-    pages["commands/index.md"] = head + "\n".join(["| command | what it does |", "|---|---|", *rows]) + "\n"
+    lines = [
+        "# Commands", "", "Tools are programs of their own and sub-commands of `caffe`; `--help` shows the flags.", "",
+        "| command | what it does |", "|---|---|", *rows, "",
+        "## Flags of all commands", "", *_flag_table((*META_FLAGS, *LOG_FLAGS)),
+    ]  # fmt: skip
+    pages["commands/index.md"] = "\n".join(lines) + "\n"
     return pages
 
 
 def _command_page(tool: Tool, program: str) -> str:
-    usage = tool.usage.replace("<program>", program).strip()
+    usage = tool.usage.removeprefix(tool.short_help).replace("<program>", program).strip()
     sentence = tool.short_help[:1].upper() + tool.short_help[1:] + "."
     lines = [f"# {program}", "", sentence, "", "```text", usage, "```", ""]
     if tool.examples:
         examples = [example.replace("<program>", program) for example in tool.examples]
         lines += ["Examples:", "", "```text", *examples, "```", ""]
-    own = [flag for flag in tool.own_flags if flag.help]
-    if own:
-        lines += ["| flag | default | meaning |", "|---|---|---|"]
-        lines += [f"| `--{flag.name}` | {_code(flag.default_value)} | {_cell(flag.help)} |" for flag in own]
-        lines.append("")
-    lines.append("The [flags of all commands](index.md) (`--log_dir`, `--v`, `--traceback` ...) come on top.")
+    lines += _flag_table(tool.own_flags)
+    lines.append("The [flags of all commands](index.md#flags-of-all-commands) (`--log_dir`, `--v` ...) come on top.")
     return "\n".join(lines) + "\n"
+
+
+def _flag_table(flags: Iterable[Flag]) -> list[str]:
+    rows = [f"| `--{flag.name}` | {_code(flag.default_value)} | {_cell(flag.help)} |" for flag in flags if flag.help]
+    return ["| flag | default | meaning |", "|---|---|---|", *rows, ""] if rows else []
+
+
+def layer_examples() -> dict[str, str]:
+    """Return an example for each layer type, as text of a prototxt."""
+    text = (ROOT / "scripts" / "layer_examples.prototxt").read_text(encoding="utf-8")
+    layers = re.findall(r"(?ms)^layer \{(?:[^\n]*\}$|.*?^\}$)", text)
+    return {re.search(r'type: "(\w+)"', layer)[1]: layer for layer in layers}
 
 
 def layer_pages() -> dict[str, str]:
     """Return a page for each layer type, and their index."""
-    pages, rows = {}, []
+    pages, rows, examples = {}, [], layer_examples()
     for kind in sorted(built_in_types(), key=str.lower):
         name = module_name(kind)
         source = SOURCES / "layers" / f"{name}.py"
-        text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")))
+        text = _docstring(source)
         first = text.split("\n\n")[0].replace("\n", " ")
-        pages[f"layers/{name}.md"] = _layer_page(kind, text, (source.parent / f"{name}_cu.py").exists())
+        pages[f"layers/{name}.md"] = _layer_page(kind, text, examples[kind], (source.parent / f"{name}_cu.py").exists())
         mark = " (of forks)" if is_of_a_fork(kind) else ""
         rows.append(f"| [{kind}]({name}.md){mark} | {_cell(first)} |")
     head = (
@@ -71,8 +85,11 @@ def layer_pages() -> dict[str, str]:
     return pages
 
 
-def _layer_page(kind: str, text: str, on_gpu: bool) -> str:
+def _layer_page(kind: str, text: str, example: str, on_gpu: bool) -> str:
     lines = [f"# {kind}", "", _markdown(text), ""]
+    for shared in re.findall(r"caffetools/parts/\w+\.py", text):
+        lines += [f"`{shared}`:", "", _markdown(_docstring(ROOT / shared)), ""]
+    lines += ["```", example, "```", ""]
     comments = _field_comments()
     for setting in layer_class(kind).settings():
         field = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.get(setting)
@@ -85,6 +102,10 @@ def _layer_page(kind: str, text: str, on_gpu: bool) -> str:
         lines.append("")
     lines.append("On a GPU it has kernels of its own." if on_gpu else "On a GPU it runs on the host.")
     return "\n".join(lines) + "\n"
+
+
+def _docstring(source: Path) -> str:
+    return ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
 
 
 def _markdown(text: str) -> str:
@@ -151,9 +172,15 @@ def on_config(config):
 
 
 def on_files(files, config):
-    """Add the made pages (called by MkDocs)."""
+    """Add the made pages, and CONTRIBUTING.md, which lies in the checkout's root (called by MkDocs)."""
     from mkdocs.structure.files import File
 
-    for path, text in {**command_pages(), **layer_pages()}.items():
+    contributing = {"contributing.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
+    for path, text in {**command_pages(), **layer_pages(), **contributing}.items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Let links that leave the folder for CONTRIBUTING.md lead to its page (called by MkDocs)."""
+    return markdown.replace("](../CONTRIBUTING.md)", "](contributing.md)")
