@@ -110,6 +110,7 @@ _lock = threading.RLock()  # reentrant: a signal handler may log while the main 
 _program: str | None = None
 _files: dict[int, LogFile] = {}
 _warned_before_init = False
+_is_quiet = False
 _stderr_hook: Callable[[], AbstractContextManager[Any]] | None = None
 
 
@@ -156,6 +157,12 @@ def set_stderr_hook(hook: Callable[[], AbstractContextManager[Any]] | None) -> N
     global _stderr_hook
     with _lock:
         _stderr_hook = hook
+
+
+def set_quiet(quiet: bool) -> None:
+    """Drop the I lines of this package, and keep those of scripts: in processes that another one speaks for."""
+    global _is_quiet
+    _is_quiet = quiet
 
 
 # Messages
@@ -270,6 +277,8 @@ def _log(severity: int, message: object) -> None:
     if severity < flags.minloglevel:
         return
     frame = _caller()
+    if _is_quiet and severity == INFO and frame.f_globals.get("__name__", "").startswith("caffetools."):
+        return
     text = str(message)
     file = os.path.basename(frame.f_code.co_filename)
     if flags.log_backtrace_at == f"{file}:{frame.f_lineno}":

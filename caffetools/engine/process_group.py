@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
 from caffetools import glog
@@ -141,6 +142,8 @@ class ProcessGroup(Alone):
         return self._talks[rank - 1 if self.leads else 0]
 
     def _lost(self, rank):
+        # Its lifeline tells why, and ends this process as well.
+        time.sleep(2 * GRACE)
         return LostPeer(f"{self.names[self.rank]} has lost {self.names[rank]}")
 
     @contextmanager
@@ -159,10 +162,20 @@ class ProcessGroup(Alone):
                 self._ends_itself = True
                 self._kill()
 
+    def leave(self) -> None:
+        """Tell the others how this process ends: that it is done, or with which error."""
+        error = sys.exc_info()[1] or getattr(sys, "last_value", None)
+        failed = isinstance(error, Exception)
+        self._say(_failure_of(error) if failed and not self.leads else _DONE if not failed else None)
+
+    def _say(self, words):
+        if words is not None:
+            with suppress(OSError):
+                for lifeline in self._lifelines:
+                    lifeline.send(words)
+
     def _end(self):
-        with suppress(OSError):
-            for lifeline in self._lifelines:
-                lifeline.send(_DONE)
+        self._say(_DONE)
         for process in self._processes:
             process.join(FAREWELL)
         self._kill()
@@ -178,8 +191,7 @@ class ProcessGroup(Alone):
     def _fail(self, failure):
         """Called by the main thread; returns where it shall go on to say why, as it would without others."""
         if not self.leads:
-            with suppress(OSError):
-                self._lifelines[0].send(failure)
+            self._say(failure)
             # Rank 0 says it and ends, which the lifeline tells.
             time.sleep(FAREWELL)
             return
@@ -347,7 +359,10 @@ def join(key: bytes, rank: int, ranks: int) -> ProcessGroup:
     # A name without a file, which ends with the socket.
     address, secret = "\0caffetools-" + key[: KEY_BYTES // 2].hex(), key[KEY_BYTES // 2 :]
     talks, lifelines = _receive(address, secret, ranks) if rank == 0 else _call(address, secret, rank)
-    return ProcessGroup(rank, [f"rank {i}" for i in range(ranks)], talks, lifelines)
+    group = ProcessGroup(rank, [f"rank {i}" for i in range(ranks)], talks, lifelines)
+    # At the end of the process, also of one that multiprocessing has started, where atexit is not called.
+    Finalize(None, group.leave, exitpriority=0)
+    return group
 
 
 def _receive(address, secret, ranks):

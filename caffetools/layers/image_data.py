@@ -60,7 +60,7 @@ class ImageDataLayer(PictureDataLayer):
         lines = read_list(param.source)
         if param.shuffle:
             glog.info("Shuffling data")
-        elif self.phase == TRAIN and context.rank > 0 and not param.rand_skip:
+        elif self.phase == TRAIN and context.ranks > 1 and context.rank == 0 and not param.rand_skip:
             glog.warning("Shuffling or skipping recommended for multi-GPU")
         glog.info(f"A total of {len(lines)} images.")
         key = context.random.key()

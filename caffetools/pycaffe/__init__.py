@@ -25,11 +25,10 @@ from caffetools.pycaffe.detector import Detector
 from caffetools.pycaffe.install import install
 from caffetools.pycaffe.logging import init_log, log
 from caffetools.pycaffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from caffetools.pycaffe.nccl import NCCL, has_nccl
 from caffetools.pycaffe.net import Net
 from caffetools.pycaffe.net_spec import NetSpec, layers, params, to_proto
 from caffetools.pycaffe.parallel import (
-    NCCL,
-    has_nccl,
     set_multiprocess,
     set_solver_count,
     set_solver_rank,

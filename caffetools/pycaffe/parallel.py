@@ -1,14 +1,12 @@
-"""Training by several processes: what they tell the nets that they build, and what needs GPUs.
+"""Training by several processes: what they tell the nets and solvers that they build (`nccl` connects them).
 
-Every process says how many they are and which of them it is, before it builds its solver; its data layers then read
-every `solver_count`-th record. It may add up the gradients of all in a solver's callback (`add_callback`).
+Every process says how many they are and which of them it is before it builds its solver; its data layers then read
+every `solver_count`-th record. Rank 0 logs, tests and takes snapshots.
 """
 
 from __future__ import annotations
 
-from typing import NoReturn
-
-from caffetools.engine.devices import why_no_gpu
+from caffetools import glog
 from caffetools.glog import check_ge, fatal
 
 _count = 1
@@ -33,10 +31,14 @@ def set_solver_count(count: int) -> None:
 
 
 def set_solver_rank(rank: int) -> None:
-    """Say which of the processes this is, from 0, to the solvers that are built from now on."""
+    """Say which of the processes this is, from 0, to the solvers that are built from now on.
+
+    Nets and solvers log nothing at rank 1 and above, but for warnings and errors.
+    """
     global _rank
     check_ge(rank, 0, "solver_rank >= 0", "ranks count from 0")
     _rank = rank
+    glog.set_quiet(rank > 0)
 
 
 def set_multiprocess(multiprocess: bool) -> None:
@@ -50,24 +52,3 @@ def ranks() -> tuple[int, int]:
             f"This process has the solver rank {_rank} of {_count}: call set_solver_count before a solver is built"
         )
     return _rank, _count
-
-
-def has_nccl() -> bool:
-    """Return whether gradients can be added up between GPUs: they cannot."""
-    return False
-
-
-class NCCL:
-    """Adds up gradients between GPUs, where there are any. Errors: FatalError with what is missing."""
-
-    def __init__(self, solver: object, uid: str):
-        _refuse()
-
-    @staticmethod
-    def new_uid() -> str:
-        """Refuse: there is no group of GPUs that could have an id."""
-        _refuse()
-
-
-def _refuse() -> NoReturn:
-    fatal(f"Cannot use NCCL: {why_no_gpu()}. has_nccl() says so; train on the CPU without it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 from caffetools import solver as engine
 from caffetools import upgrade
@@ -13,6 +14,14 @@ from caffetools.pycaffe import mode
 from caffetools.pycaffe.mode import random_source
 from caffetools.pycaffe.net import Net, Path
 from caffetools.pycaffe.parallel import ranks
+from caffetools.tools import ranks as group_ranks
+
+
+class Callback(Protocol):
+    """What wants to know of each iteration of a solver, such as NCCL."""
+
+    on_start: Callable[[], None]
+    on_gradients_ready: Callable[[], None]
 
 
 class Solver:
@@ -26,11 +35,15 @@ class Solver:
     def __init__(self, solver_file: Path):
         self._build(upgrade.read_solver(solver_file))
 
-    def _build(self, param):
+    def _build(self, param, group=None):
         if self.type is not None:
             param.type = self.type
-        group = Alone(*ranks())
-        self._solver = engine.Solver(param, group=group, random=random_source(), engine=mode.engine())
+        random = random_source()
+        if group is None:
+            group = Alone(*ranks())
+        else:
+            random = group_ranks.random_source(group, random.seed)
+        self._solver = engine.Solver(param, group=group, random=random, engine=mode.engine())
         self.net = Net.of(self._solver.net)
         self.test_nets = [Net.of(net) for net in self._solver.test_nets]
 
@@ -62,8 +75,8 @@ class Solver:
         self._solver.restore(os.fspath(file))
 
     def snapshot(self) -> None:
-        """Write a snapshot of the present iteration."""
-        self._solver.snapshot()
+        """Write a snapshot of the present iteration. Errors: FatalError at other ranks than 0."""
+        self._solver.snapshot(alone=self._solver.group.ranks > 1)
 
     def share_weights(self, net: Net) -> None:
         """Let another net use the weights of the net that learns."""
@@ -73,8 +86,15 @@ class Solver:
         """Turn the gradients that the net holds into a step of the weights."""
         self._solver.apply_update()
 
-    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
-        """Have functions called before the forward passes and after the backward passes of each iteration."""
+    def add_callback(
+        self, on_start: Callable[[], None] | Callback, on_gradients_ready: Callable[[], None] | None = None
+    ) -> None:
+        """Have functions called before the forward passes and after the backward passes of each iteration.
+
+        An NCCL stands for both.
+        """
+        if on_gradients_ready is None:
+            on_start, on_gradients_ready = on_start.on_start, on_start.on_gradients_ready
         self._solver.add_callback(on_start, on_gradients_ready)
 
 
@@ -105,10 +125,13 @@ class AdamSolver(Solver):
 SOLVERS = {solver.type: solver for solver in Solver.__subclasses__()}
 
 
-def get_solver(solver_file: Path) -> Solver:
-    """Return a solver of the type that a solver file names."""
+def get_solver(solver_file: Path, group: Alone | None = None) -> Solver:
+    """Return a solver of the type that a solver file names.
+
+    group: the processes that train together, where they know each other already.
+    """
     param = upgrade.read_solver(solver_file)
     kind = SOLVERS.get(param.type, Solver)  # which refuses a type that no class has
     solver = kind.__new__(kind)
-    solver._build(param)
+    solver._build(param, group)
     return solver

@@ -173,6 +173,7 @@ def _layer_states(net):
 def moment(solver) -> dict:
     """Return where a run is, beside its weights and history, as JSON values."""
     return {
+        "ranks": solver.group.ranks,
         "current_step": solver.current_step,
         "random": {"seed": solver.random.seed, "count": solver.random.count},
         "losses": [float(loss) for loss in solver.losses],
@@ -186,8 +187,8 @@ def moment(solver) -> dict:
 def moments(solver) -> dict:
     """Return where the processes that train together are: `moment` of rank 0, and of the others in "others"."""
     own = moment(solver)
-    first, *others = solver.group.gather(own) or [own]
-    return {**first, "ranks": solver.group.ranks, "others": others} if solver.group.ranks > 1 else first
+    others = solver.group.gather(own)[1:]
+    return {**own, "others": others} if others else own
 
 
 def _restore_side_file(solver, state, model):
@@ -223,14 +224,17 @@ def _restore_side_file(solver, state, model):
 
 
 def _part_of(data, group, path):
-    """Return what of a side file tells where this process was; None where so many did not train."""
+    """Return what of a side file tells where this process was; None where it does not tell that of all."""
     ranks, others = data.get("ranks", 1), data.get("others", [])
-    if ranks != group.ranks or len(others) not in (0, ranks - 1) or (group.rank and not others):
-        words = "one process" if ranks == 1 else f"{ranks} processes"
-        if group.leads:
-            warning(f"{path} is of a run of {words}, not of {group.ranks}: data starts from the beginning")
-        return None
-    return others[group.rank - 1] if group.rank else data
+    if ranks == group.ranks and len(others) == ranks - 1:
+        return [data, *others][group.rank]
+    if group.leads:
+        what = "is of a run of one process" if ranks == 1 else f"is of a run of {ranks} processes"
+        if ranks == group.ranks:
+            what = "does not say where all processes were"
+        now = "1 goes" if group.ranks == 1 else f"{group.ranks} go"
+        warning(f"{path} {what}, {now} on: data starts from the beginning")
+    return None
 
 
 def _restore_average(solver, side, model, averaged):

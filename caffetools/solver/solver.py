@@ -18,7 +18,7 @@ from caffetools.engine.aligned import aligned_zeros
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.engine.process_group import Alone
 from caffetools.formats import prototxt
-from caffetools.glog import check_ge, fatal, info
+from caffetools.glog import check, check_ge, fatal, info
 from caffetools.layer import Context
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
@@ -165,15 +165,24 @@ class Solver:
         self._last_snapshot = path
         self._moment = None
 
-    def snapshot(self) -> None:
-        """Write a snapshot of the present iteration; all processes of a group call this together."""
+    def snapshot(self, alone: bool = False) -> None:
+        """Write a snapshot of the present iteration; all processes of a group call this together.
+
+        alone: only rank 0 does, and does not learn where the others are: who resumes begins with the data anew.
+        """
         self._check_losses(lag=0)
-        if not self.group.leads:
+        if alone:
+            check(self.group.leads, "Caffe::root_solver()", "The process of rank 0 takes the snapshots.")
+        elif not self.group.leads:
             self.moment()
             return
+        before = self._moment
+        if alone and before is None:
+            self._moment = snapshot.moment(self)
         stem = snapshot.stem_of(self)
         self.retention.add(stem)
         self._last_snapshot = snapshot.write(self, stem)
+        self._moment = before
         self.retention.prune()
 
     def moment(self) -> dict:

@@ -100,7 +100,8 @@ def train(
 
     def edit_net(net: caffe_pb2.NetParameter) -> None:
         edits.apply_to_net(net)
-        if dry_run:
+        if dry_run or not group.leads:
+            # Rank 0 writes for all.
             rehearsal.leave_out_writers(net)
         keep(net)
 

@@ -119,7 +119,14 @@ group.receive(1)
 }
 
 
-@pytest.mark.parametrize(("work", "logged", "said"), FAILURES.values(), ids=FAILURES)
+#: Each takes a second in which causes may turn up.
+QUICK = ("an error of another rank while rank 0 waits for ever", "rank 0 fails", "all fail for the same reason")
+
+
+@pytest.mark.parametrize(
+    ("work", "logged", "said"),
+    [pytest.param(*case, id=name, marks=[] if name in QUICK else pytest.mark.slow) for name, case in FAILURES.items()],
+)
 def test_one_failure_ends_all(run, work, logged, said):
     code, out, err = results(run(work))
     assert (code, out) == (134, said)

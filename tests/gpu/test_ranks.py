@@ -19,7 +19,7 @@ from caffetools.formats import binary, prototxt
 from caffetools.formats import blob as blob_format
 from caffetools.proto import caffe_pb2
 from caffetools.tools import train
-from tests.recorded import tool_environment
+from tests.recorded import run_tool, tool_environment
 from tests.solver.small_run import lay_out
 
 pytestmark = [
@@ -119,6 +119,7 @@ def test_two_batches_of_4_are_one_of_8(settings):
     np.testing.assert_allclose(weights("s_iter_6.caffemodel"), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_in_two_halves_is_one_in_one_go(capfd):
     """With random numbers, tests between, and an average of the weights; without a seed, the snapshot keeps it."""
     settings = "snapshot: 3 test_iter: 2 test_interval: 2 ema_decay: 0.9 "
@@ -133,7 +134,7 @@ def test_a_run_in_two_halves_is_one_in_one_go(capfd):
     assert Path("s_iter_6.caffemodel").read_bytes() == expected
     capfd.readouterr()
     train.train("solver.prototxt", snapshot="s_iter_3.solverstate", gpu="0")
-    assert "s_iter_3.resume.json is of a run of 2 processes, not of 1: data starts from" in capfd.readouterr().err
+    assert "s_iter_3.resume.json is of a run of 2 processes, 1 goes on: data starts from" in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -249,3 +250,82 @@ def test_what_all_fail_at_is_said_once():
     process = start()
     assert process.wait(60) == 134
     assert len(re.findall(r"^F", Path("log.txt").read_text(), re.MULTILINE)) == 1
+
+
+SCRIPT = """
+import multiprocessing, sys
+import caffe
+
+def work(uid, rank, steps):
+    caffe.init_log(0, True)
+    caffe.set_device(rank)
+    caffe.set_mode_gpu()
+    caffe.set_solver_count(2)
+    caffe.set_solver_rank(rank)
+    caffe.set_multiprocess(True)
+    solver = caffe.SGDSolver("solver.prototxt")
+    nccl = caffe.NCCL(solver, uid)
+    nccl.bcast()
+    total, exchange = caffe.Timer(), caffe.Timer()
+    solver.add_callback(total.start, exchange.start)
+    solver.add_callback(nccl)
+    solver.add_callback(lambda: None, exchange.stop)
+    if solver.param.layer_wise_reduce:
+        solver.net.after_backward(nccl)
+    solver.step(steps - 2 * rank if "fail" in sys.argv else steps)
+    if "fail" in sys.argv:
+        raise ValueError("enough")
+    if rank == 0:
+        solver.snapshot()
+    caffe.log(f"rank {rank}: {exchange.ms < 60000}")
+
+if __name__ == "__main__":
+    uid = caffe.NCCL.new_uid()
+    assert caffe.has_nccl() and isinstance(uid, bytes)
+    processes = [multiprocessing.Process(target=work, args=(uid, rank, 6)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    sys.exit(max(process.exitcode for process in processes))
+"""
+
+
+def run_script(*arguments: str) -> subprocess.CompletedProcess:
+    Path("script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "caffetools.pycaffe", "script.py", *arguments]
+    return subprocess.run(command, env=tool_environment(), capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.slow
+def test_a_script_for_the_original_that_starts_processes_itself():
+    write("max_iter: 6 random_seed: 3 test_iter: 1 test_interval: 2", **RANDOM)
+    train.train("solver.prototxt", gpu="0,1")
+    expected = Path("s_iter_6.caffemodel").read_bytes()
+    Path("s_iter_6.caffemodel").unlink()
+    done = run_script()
+    assert done.returncode == 0, done.stderr
+    assert Path("s_iter_6.caffemodel").read_bytes() == expected
+    assert done.stderr.count("Testing net") == 3
+    assert done.stderr.count("Solver scaffolding done") == 1
+    assert "rank 0: True" in done.stderr and "rank 1: True" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_script_one_of_whose_processes_fails():
+    write("max_iter: 6 random_seed: 3")
+    done = run_script("fail")
+    assert done.returncode == 134
+    assert len(re.findall(r"^F.*\] rank 1: ValueError: enough$", done.stderr, re.MULTILINE)) == 1
+
+
+@pytest.mark.slow
+def test_train_net():
+    write("max_iter: 4 random_seed: 3 display: 2")
+    train.train("solver.prototxt", gpu="0,1")
+    expected = Path("s_iter_4.caffemodel").read_bytes()
+    Path("s_iter_4.caffemodel").unlink()
+    done = run_tool("train_net", "--solver", "solver.prototxt", "--gpus", "0", "1", "--timing", cwd=Path())
+    assert done.returncode == 0, done.stderr
+    assert Path("s_iter_4.caffemodel").read_bytes() == expected
+    assert done.stderr.count("solver total: ") == 2

@@ -64,7 +64,7 @@ def test_addresses_on_a_gpu_are_refused(pointer, deploy):
         getattr(deploy.blobs["data"], pointer)
 
 
-@pytest.mark.parametrize("call", [caffe.NCCL.new_uid, lambda: caffe.NCCL(None, "uid")])
+@pytest.mark.parametrize("call", [caffe.NCCL.new_uid, lambda: caffe.NCCL(None, b"uid")])
 def test_nccl_is_refused(call):
     assert not caffe.has_nccl()
     with pytest.raises(RuntimeError, match="Cannot use NCCL: "):

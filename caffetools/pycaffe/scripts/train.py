@@ -4,32 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from caffetools.engine.process_group import ProcessGroup
 from caffetools.glog import fatal
 from caffetools.pycaffe import mode
 from caffetools.pycaffe.logging import log
 from caffetools.pycaffe.solver import Solver, get_solver
 from caffetools.pycaffe.timer import Timer
 from caffetools.solver import signals
+from caffetools.tools import ranks
 
 
-def train(solver: str, snapshot: str = "", gpus: Sequence[str] = (), timing: bool = False) -> Solver:
+def train(
+    solver: str,
+    snapshot: str = "",
+    gpus: Sequence[str] = (),
+    timing: bool = False,
+    group: ProcessGroup | None = None,
+) -> Solver:
     """Train as the solver file says, to the end or to a signal (Ctrl-C), and return the solver.
 
-    solver: the solver file. snapshot: a solverstate to continue from. gpus: device ids, refused where there is no GPU.
-    timing: log the times of the layers at each display.
+    solver: the solver file. snapshot: a solverstate to continue from. gpus: device ids, refused where there is no GPU;
+    the CPU without them. timing: log the times of the layers at each display. group: the processes of several GPUs;
+    without it, this one starts the others.
     """
     if not solver:
         fatal("--solver is needed: give it a solver file")
-    for device in gpus:
-        mode.set_device(device)
-    training = get_solver(solver)
+    if group is None:
+        group = ranks.start(",".join(gpus), _follow, solver, snapshot, tuple(gpus))
+        if group is not None:
+            with group.guarded():
+                return train(solver, snapshot, gpus, timing, group)
+    if gpus:
+        mode.set_device(gpus[0 if group is None else group.rank])
+        mode.set_mode_gpu()
+    training = get_solver(solver, group)
     if timing:
         time_layers(training)
     effects = {"SIGINT": signals.STOP, "SIGHUP": signals.SNAPSHOT, "SIGTERM": signals.STOP}
-    with signals.SignalWatch(effects) as watch:
-        training._solver.requested = watch.requested
+    engine = training._solver
+    with ranks.watch_signals(effects, engine.group) as watch:
+        engine.requested = watch.requested
+        exchange = ranks.connect(engine)
         training.solve(snapshot or None)
+        if exchange is not None:
+            exchange.close()
     return training
+
+
+def _follow(group, solver, snapshot, gpus):
+    """Train as rank 0 does."""
+    train(solver, snapshot, gpus, group=group)
 
 
 def time_layers(solver: Solver) -> None:
