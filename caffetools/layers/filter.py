@@ -36,7 +36,7 @@ class FilterLayer(Layer):
         for blob in data:
             others = blob.shape[blob.canonical_axis(0)]
             check_eq(rows, others, "bottom[selector_index]->shape(0) == bottom[i]->shape(0)", words)
-        self.selected = np.flatnonzero(selector.flat_data)
+        self.selected = np.flatnonzero(selector.cpu_data)
         if not self.first_reshape:
             rows = len(self.selected)
         self.first_reshape = False

@@ -59,11 +59,14 @@ class UpsampleLayer(Layer):
         x, index = (blob.flat_data.reshape(self.planes) for blob in bottom)
         wrong = place(x, index, y.reshape(self.top_planes))
         if wrong >= 0:
-            value, size = bottom[1].flat_data[wrong], self.top_planes[1]
-            fatal(
-                f"upsample top index {value:g} out of range (element {wrong} of the indices; a plane of the top has "
-                f"{size} elements) (layer '{self.name}')"
-            )
+            self.refuse_index(wrong, bottom[1].flat_data[wrong])
+
+    def refuse_index(self, position: int, value: float) -> None:
+        """Refuse an index that is no place in the top's plane."""
+        fatal(
+            f"upsample top index {value:g} out of range (element {position} of the indices; a plane of the top has "
+            f"{self.top_planes[1]} elements) (layer '{self.name}')"
+        )
 
     def backward(self, top, propagate_down, bottom):
         words = f"Upsample cannot backpropagate to indices (layer '{self.name}')"

@@ -39,6 +39,7 @@ def equip(net) -> None:
         twin = twin_of(layer)
         if twin is None:
             _say_once(layer, net.bottoms[i])
+            net._forward[i] = partial(_forward_on_host, layer, [net.context.blob() for _ in net.tops[i]])
             continue
         before = net.context.engine.held.bytes
         try:
@@ -74,6 +75,17 @@ def update(net) -> None:
 def _reshape(layer, twin, bottom, top):
     layer.reshape(bottom, top)
     twin.reshape(layer, bottom, top)
+
+
+def _forward_on_host(layer, spare, bottom, top):
+    """Run a layer; spare: a blob for each top."""
+    layer.forward(bottom, top)
+    for blob, own in zip(top, spare, strict=True):
+        if not hasattr(blob.data_storage, "read_device"):
+            # It has shown memory of its own, as data layers do on the CPU, from which no copy goes to the device.
+            own.reshape(blob.shape)
+            own.data[...] = blob.data
+            blob.share_data(own)
 
 
 def _say_once(layer, bottom):

@@ -72,6 +72,20 @@ def test_a_layer_without_kernels_runs_on_the_host(engine, capfd):
     assert net.blobs["a"].cpu_data.ravel().tolist() == net.blobs["score"].cpu_data.argmax(1).tolist()
 
 
+def test_a_layer_may_show_host_memory_of_its_own(engine, monkeypatch):
+    net = classifier(engine, CLASSIFIER + 'layer { name: "a" type: "ArgMax" bottom: "score" top: "a" }')
+    from caffetools.blob import Blob
+    from caffetools.net import twins
+
+    layer = net.layers[-1]
+    shown, spare = Blob(net.blobs["a"].shape), [net.context.blob()]
+    monkeypatch.setattr(layer, "forward", lambda bottom, top: top[0].share_data(shown))
+    for value in (1, 2):
+        shown.data[...] = value
+        twins._forward_on_host(layer, spare, net.bottoms[-1], net.tops[-1])
+        assert net.blobs["a"].gpu_data.copy_to_host().tolist() == [value] * shown.count
+
+
 def test_a_label_that_is_no_class_is_refused(engine):
     net = classifier(engine)
     net.blobs["label"].data[2] = 3
