@@ -29,6 +29,11 @@ def choose(
     return engine
 
 
+def first(gpu: str) -> str:
+    """Return a --gpu that names only the first of the GPUs that this one names."""
+    return "0" if gpu == "all" else gpu.split(",")[0]
+
+
 def several(gpu: str) -> list[int]:
     """Return the numbers of the GPUs that a --gpu names, an empty list for fewer than two.
 

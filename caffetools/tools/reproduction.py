@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from caffetools import upgrade
-from caffetools.engine.cpu.rng import RandomSource
 from caffetools.glog import error, fatal, info, warning
 from caffetools.proto import caffe_pb2
 from caffetools.solver import Solver, signals
-from caffetools.tools import engines, environment, train
+from caffetools.tools import engines, environment, ranks, train
 from caffetools.tools.metrics import Metrics, read_rows
 from caffetools.tools.run_folder import SOLVER, Origin, read_record, with_nets
+
+#: The ranks from 1 on do what rank 0 is asked for.
+_NO_EFFECTS = dict.fromkeys(("sigint_effect", "sighup_effect", "sigterm_effect"), signals.NONE)
 
 
 def reproduce(folder: str, metrics: str = "", **effects: str) -> int:
@@ -45,22 +47,33 @@ def reproduce(folder: str, metrics: str = "", **effects: str) -> int:
     return _compare(theirs, read_rows(target))
 
 
-def _run(param, first, target, end, effects):
+def _run(param, first, target, end, effects, group=None):
+    """Repeat a run up to an iteration. group: the processes of several GPUs, which are started if there were such."""
+    if group is None:
+        group = ranks.start(first["gpu"], _follow, param.SerializeToString(), first, target, end)
+        if group is not None:
+            with group.guarded():
+                return _run(param, first, target, end, effects, group)
+    group = group or train.ALONE
     sources: list[caffe_pb2.NetParameter] = []
-    engine = engines.choose(first["gpu"], param, first.get("tf32", False))
-    with signals.SignalWatch(train.check_effects(**effects)) as watch:
-        training = train.build(
-            param, watch.requested, train.keeping_copies(sources), engine, RandomSource(first["seed"])
-        )
+    engine = engines.choose(first["gpu"], param, first.get("tf32", False), group.rank)
+    with ranks.watch_signals(train.check_effects(**effects), group) as watch:
+        random = ranks.random_source(group, first["seed"])
+        training = train.build(param, watch.requested, train.keeping_copies(sources), engine, random, group)
         training.requested = _until(training, end, watch.requested)
         try:
             if first["snapshot"]:
                 info(f"Resuming from {first['snapshot']}")
                 training.restore(first["snapshot"])
-            rows = Metrics(str(target), training, Origin(first["solver"], first["snapshot"], sources, first["gpu"]))
-            train.run(training, rows)
+            origin = Origin(first["solver"], first["snapshot"], sources, first["gpu"])
+            train.run(training, Metrics(str(target), training, origin) if group.leads else None)
         finally:
             training.close()
+
+
+def _follow(group, param, *arguments):
+    """Repeat it as rank 0 does."""
+    _run(caffe_pb2.SolverParameter.FromString(param), *arguments, _NO_EFFECTS, group)
 
 
 def _until(training: Solver, end: int, requested: Callable[[], str]) -> Callable[[], str]:

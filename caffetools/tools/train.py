@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from caffetools import upgrade
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.engine.process_group import Alone, ProcessGroup
-from caffetools.glog import check, check_gt, info
+from caffetools.glog import check, check_gt, info, note
 from caffetools.proto import caffe_pb2
 from caffetools.solver import Solver, newest, report, signals
 from caffetools.solver.nets import Edit
 from caffetools.tools import engines, ranks, rehearsal
 from caffetools.tools.changes import Changes
-from caffetools.tools.metrics import Metrics
+from caffetools.tools.metrics import Metrics, images_per_step
 from caffetools.tools.run_folder import Origin
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ def train(
         setattr(param, name, value)
     edits = Changes(changes)
     edits.apply_to_solver(param)
-    engine = engines.choose(gpu.split(",")[0] if dry_run else gpu, param, tf32, group.rank)
+    if dry_run:
+        gpu = engines.first(gpu)
+    engine = engines.choose(gpu, param, tf32, group.rank)
     if snapshot or weights:
         del param.weights[:]
     if weights:
@@ -180,6 +182,8 @@ def run(training: Solver, rows: Metrics | None = None) -> None:
         info("Starting Optimization")
         wait = report.DataWait(nets)
         exchange = ranks.connect(training)
+        if exchange is not None:
+            note(f"{images_per_step(training)} samples a step: batches are those of each of {training.group.ranks} GPUs")
         training.solve()
         wait.note()
         info("Optimization Done.")

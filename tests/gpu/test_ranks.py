@@ -18,7 +18,7 @@ from caffetools.engine import process_group
 from caffetools.formats import binary, prototxt
 from caffetools.formats import blob as blob_format
 from caffetools.proto import caffe_pb2
-from caffetools.tools import train
+from caffetools.tools import reproduction, train
 from tests.recorded import run_tool, tool_environment
 from tests.solver.small_run import lay_out
 
@@ -45,6 +45,7 @@ layer { name: "accuracy" type: "Accuracy" bottom: "ip2" bottom: "label" top: "ac
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" top: "loss" }
 """
 SOLVER = 'net: "net.prototxt" base_lr: 0.2 momentum: 0.9 lr_policy: "fixed" snapshot_prefix: "s" solver_mode: GPU\n'
+NO_EFFECTS = dict.fromkeys(("sigint_effect", "sighup_effect", "sigterm_effect"), "none")
 RANDOM = {"MIRROR": "true", "MORE": 'layer { name: "d" type: "Dropout" bottom: "ip1" top: "ip1" }'}
 PYTHON = 'layer { name: "p" type: "Python" bottom: "ip1" top: "ip1" python_param { module: "user" layer: "User" } }'
 USER = """
@@ -317,6 +318,13 @@ def test_a_script_one_of_whose_processes_fails():
     done = run_script("fail")
     assert done.returncode == 134
     assert len(re.findall(r"^F.*\] rank 1: ValueError: enough$", done.stderr, re.MULTILINE)) == 1
+
+
+@pytest.mark.slow
+def test_a_run_is_reproduced():
+    write("max_iter: 4 test_iter: 1 test_interval: 2", **RANDOM)
+    train.train("solver.prototxt", gpu="0,1", metrics="run")
+    assert reproduction.reproduce("run", **NO_EFFECTS) == 0
 
 
 @pytest.mark.slow
