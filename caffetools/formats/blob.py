@@ -12,7 +12,8 @@ from caffetools.formats import binary
 from caffetools.proto import caffe_pb2
 
 _LEGACY = ("num", "channels", "height", "width")
-_FIELDS = {False: ("data", "double_data"), True: ("diff", "double_diff")}
+_FIELDS = {False: ("data", "double_data", "raw_data"), True: ("diff", "double_diff", "raw_diff")}
+_RAW_TYPES = {caffe_pb2.DOUBLE: "<f8", caffe_pb2.FLOAT: "<f4", caffe_pb2.FLOAT16: "<f2"}
 
 
 def shape_of(proto: caffe_pb2.BlobProto) -> tuple[int, ...]:
@@ -39,21 +40,24 @@ def shapes_match(proto: caffe_pb2.BlobProto, shape: Sequence[int]) -> bool:
 
 
 def to_array(proto: caffe_pb2.BlobProto, diff: bool = False) -> np.ndarray:
-    """The data (or gradients) of a stored blob as a new float32 array; float64 ones are narrowed.
+    """The data (or gradients) of a stored blob as a new float32 array; values of other types are converted.
 
     :raises FatalError: if the number of values does not fit the shape
     """
-    single, double = _FIELDS[diff]
-    values = getattr(proto, double)
-    name, wide = (double, True) if len(values) else (single, False)
-    array = _values(proto, name, np.dtype("<f8") if wide else np.dtype("<f4"))
+    name, double, raw = _FIELDS[diff]
+    if proto.HasField(raw):
+        name, array = raw, _raw_values(proto, raw)
+    elif len(getattr(proto, double)):
+        name, array = double, _values(proto, double, np.dtype("<f8"))
+    else:
+        array = _values(proto, name, np.dtype("<f4"))
     shape = shape_of(proto)
     if len(array) != math.prod(shape):
         text = " ".join(map(str, shape))
         glog.fatal(
             f"A blob of shape {text} has {math.prod(shape)} values, but {len(array)} are stored in its {name}"
         )
-    return array.astype(np.float32).reshape(shape) if wide else array.reshape(shape)
+    return array.astype(np.float32, copy=False).reshape(shape)
 
 
 def fill_proto(
@@ -71,6 +75,17 @@ def fill_proto(
             # as bytes of the wire, since extending the field takes a hundred times as long
             proto.MergeFromString(_key(number) + varint(len(content)) + content)
     return proto
+
+
+def _raw_values(proto: caffe_pb2.BlobProto, name: str) -> np.ndarray:
+    """The values that NVCaffe keeps as bytes, as a new array."""
+    content, kind = getattr(proto, name), getattr(proto, f"{name}_type")
+    if kind not in _RAW_TYPES:
+        glog.fatal(f"A blob's {name} holds numbers of type {caffe_pb2.Type.Name(kind)}, which no parameter has")
+    dtype = np.dtype(_RAW_TYPES[kind])
+    if len(content) % dtype.itemsize:
+        glog.fatal(f"A blob's {name} has {len(content)} bytes: no multiple of {dtype.itemsize}")
+    return np.frombuffer(content, dtype).copy()
 
 
 def _values(proto: caffe_pb2.BlobProto, name: str, dtype: np.dtype) -> np.ndarray:

@@ -58,7 +58,7 @@ def _without(skipped: list[Skipped], text: str, message_class: type[M], name: st
         gap = re.sub(rb"[^\n]", b" ", data[field.start : field.end])
         data = data[: field.start] + gap + data[field.end :]
     for field in skipped:
-        glog.info(f"{name}:{field.line}: {field.name} is left out: it changes the speed of a fork of Caffe only")
+        glog.info(f"{name}:{field.line}: {field.name} is left out: it changes nothing but how a fork of Caffe computes")
     return parse(data.decode("utf-8", "surrogateescape"), message_class, name)
 
 

@@ -167,6 +167,8 @@ class _Walk:
     def value(self, found: FieldDescriptor, name: Token) -> None:
         if found.message_type is not None:
             self.nested(found.message_type, name)
+        elif found.name == "engine" and self.token.text in forks.ENGINES:
+            self.skip(name)
         elif found.enum_type is not None:
             self.enum(found)
         else:

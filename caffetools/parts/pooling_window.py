@@ -63,7 +63,11 @@ def read_pooling_window(layer: Layer) -> PoolingWindow:
         check(param.pool != Pooling.STOCHASTIC, "pool == AVE || pool == MAX", words)
         check_lt(pad[0], kernel[0], "pad_h_ < kernel_h_", where)
         check_lt(pad[1], kernel[1], "pad_w_ < kernel_w_", where)
-    return PoolingWindow(kernel, stride, pad, param.round_mode == Pooling.CEIL)
+    words = f"round_mode and ceil_mode, forks' name, say different things {where}"
+    is_ceil = param.round_mode == Pooling.CEIL
+    both = param.HasField("round_mode") and param.HasField("ceil_mode")
+    check(not both or is_ceil == param.ceil_mode, "(round_mode == CEIL) == ceil_mode", words)
+    return PoolingWindow(kernel, stride, pad, is_ceil and param.ceil_mode)
 
 
 def _is_global(param, where):

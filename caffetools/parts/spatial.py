@@ -58,7 +58,7 @@ def read_window(layer: Layer, axes: int) -> Window:
     kernel = _sizes(layer, axes, "kernel_size", "kernel", None)
     stride = _sizes(layer, axes, "stride", "stride", 1)
     pad = _sizes(layer, axes, "pad", "pad", 0)
-    dilation = _sizes(layer, axes, "dilation", None, 1)
+    dilation = _sizes(layer, axes, _name_of_dilation(layer), "hole", 1)
     for sizes, name in ((kernel, "Filter"), (stride, "Stride"), (dilation, "Dilation")):
         for size in sizes:
             check_gt(
@@ -74,7 +74,7 @@ def _sizes(layer, axes, name, pair, default):
     """Return the sizes that the list `name`, or the fields `pair`_h and `pair`_w, give to the axes."""
     param, where = layer.param.convolution_param, f"(layer '{layer.name}')"
     given = list(getattr(param, name))
-    if pair and (param.HasField(f"{pair}_h") or param.HasField(f"{pair}_w")):
+    if param.HasField(f"{pair}_h") or param.HasField(f"{pair}_w"):
         check_eq(
             axes,
             2,
@@ -102,9 +102,16 @@ def _sizes(layer, axes, name, pair, default):
     return tuple(given) if len(given) == axes else (given[0],) * axes
 
 
+def _name_of_dilation(layer):
+    """Return "hole", as DeepLab calls it, where that is given."""
+    param, words = layer.param.convolution_param, f"they are one: hole is DeepLab's name (layer '{layer.name}')"
+    check(not param.hole or not param.dilation, "dilation_size() == 0 || hole_size() == 0", words)
+    return "hole" if param.hole else "dilation"
+
+
 def _check_pair(param, pair, where):
     """Refuse one of two fields without the other."""
     missing = [f"{pair}_{axis}" for axis in "hw" if not param.HasField(f"{pair}_{axis}")]
-    noun = "Filter" if pair == "kernel" else "Stride"
+    noun = {"kernel": "Filter", "stride": "Stride", "hole": "Dilation"}[pair]
     words = f"{noun} dimensions must be nonzero. Give {pair}_h and {pair}_w: {''.join(missing)} is missing {where}"
     check(not missing, f"has_{pair}_h() && has_{pair}_w()", words)

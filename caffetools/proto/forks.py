@@ -79,16 +79,19 @@ FORKS = (
         "DetectNetTransformation L1Loss",
         {
             "LayerParameter": "detectnet_groundtruth_param detectnet_augmentation_param "
-            "forward_type backward_type forward_math backward_math",
+            "forward_type backward_type forward_math backward_math debug cudnn_math_override",
+            "BlobProto": "raw_data_type raw_diff_type raw_data raw_diff",
             "NetParameter": "default_forward_type default_backward_type default_forward_math "
             "default_backward_math global_grad_scale global_grad_scale_adaptive reduce_buckets "
-            "default_conv_algos_override default_cudnn_math_override",
-            "SolverParameter": "rampup_interval rampup_lr momentum_policy max_momentum local_lr_auto "
-            "local_gw_ratio larc larc_policy larc_turbo store_blobs_in_old_format",
+            "default_conv_algos_override default_cudnn_math_override eltwise_mem_sharing",
+            "SolverParameter": "rampup_interval rampup_lr momentum_policy max_momentum momentum_power local_lr_auto "
+            "local_gw_ratio larc larc_policy larc_turbo store_blobs_in_old_format solver_data_type max_epoch "
+            "epoch_size test_epoch_size test_interval_epoch per_parameter_reduce",
             "ConvolutionParameter": "cudnn_convolution_algo_seeker conv_algos_override cudnn_math_override",
             "TransformationParameter": "use_gpu_transform img_rand_resize_lower img_rand_resize_upper "
             "rand_resize_ratio_lower rand_resize_ratio_upper vertical_stretch_lower vertical_stretch_upper "
-            "horizontal_stretch_lower horizontal_stretch_upper allow_upscale",
+            "horizontal_stretch_lower horizontal_stretch_upper allow_upscale var_sz_img_enabled "
+            "random_seed display num_labels",
             "DataParameter": "threads parser_threads cache shuffle",
             "BatchNormParameter": "scale_filler bias_filler scale_bias engine",
             "DropoutParameter": "engine",
@@ -101,13 +104,15 @@ FORKS = (
         {
             "LayerParameter": "engine split_param multinode mn_activation_param mn_grad_compress_param "
             "quantization_param spatial_dropout_param continuation_indicator_param",
-            "NetParameter": "engine bn_stats_batch_size",
+            "NetParameter": "engine bn_stats_batch_size compile_net_state multinode",
             "SolverParameter": "disabled_update engine local_lr_auto local_gw_ratio",
+            "FillerParameter": "scale",
             "TransformationParameter": "random_resize_param random_aspect_ratio_param flow",
             "ConvolutionParameter": "relu negative_slope conv_algorithm",
             "BatchNormParameter": "engine use_weight_bias bias_term filler bias_filler stats_batch_size relu",
             "ConcatParameter": "engine",
             "EltwiseParameter": "engine",
+            "LossParameter": "pre_fixed_normalizer",
             "DataParameter": "shuffle",
         },
     ),
@@ -205,6 +210,13 @@ FORKS = (
         "BoxData Reorg RegionLoss DetectionLoss EvalDetection",
         {"LayerParameter": "reorg_param region_loss_param"},
     ),
+    Fork(
+        "MobileNet-YOLO",
+        "eric612/MobileNet-YOLO",
+        "Yolov3 Yolov3DetectionOutput YoloDetectionOutput RegionLoss",
+        {"LayerParameter": "yolov3_param yolov3_detection_output_param yolo_detection_output_param region_loss_param"},
+    ),
+    Fork("ICNet", "hszhao/ICNet", "", {"BNParameter": "icnet"}),
     Fork("center loss", "ydwen/caffe-face", "CenterLoss", {"LayerParameter": "center_loss_param"}),
     Fork(
         "SphereFace",
@@ -245,28 +257,55 @@ FORKS = (
     ),
 )
 
-#: What does the same here, where something does: for names of forks, and for others that are often looked for.
-INSTEAD = {
-    "BN": 'a "BatchNorm" layer and a "Scale" layer with bias_term: true',
+#: What does the same here, where something does: for layer types of forks, and for others that are often looked for.
+TYPES_INSTEAD = {
     "CReLU": 'a "Power" layer with scale: -1, a "Concat" of both and a "ReLU"',
-    "ConvolutionDepthwise": 'type "Convolution" with group equal to the number of input channels',
-    "DepthwiseConvolution": 'type "Convolution" (its group makes it depthwise)',
-    "dilation_h": "dilation twice, for height and width",
-    "dilation_w": "dilation twice, for height and width",
+    "ConvolutionRistretto": 'type "Convolution": numbers are not rounded here',
+    "DeconvolutionRistretto": 'type "Deconvolution": numbers are not rounded here',
+    "DenseImageData": '"Data" or "HDF5Data" layers, one for the pictures and one for the labels of their pixels',
+    "FcRistretto": 'type "InnerProduct": numbers are not rounded here',
+    "ImageLabelmapData": '"Data" or "HDF5Data" layers, one for the pictures and one for the labels of their pixels',
+    "ImageSegData": '"Data" or "HDF5Data" layers, one for the pictures and one for the labels of their pixels',
+    "LRNRistretto": 'type "LRN": numbers are not rounded here',
+    "MatRead": 'an "HDF5Data" layer',
+    "MatWrite": 'an "HDF5Output" layer',
+    "Proposal": 'a "Python" layer',
     "Recurrent": 'type "LSTM" or "RNN"',
-    "hole": "dilation",
-    "hole_h": "dilation twice, for height and width",
-    "hole_w": "dilation twice, for height and width",
-    "kernel": "kernel_size",
+    "SegAccuracy": 'an "Accuracy" layer with ignore_label, which counts pixels',
+    "Transpose": 'type "Permute"',
 }
 
+#: The same for fields, of whatever message.
+FIELDS_INSTEAD = {
+    "dilation_h": "dilation twice, for height and width",
+    "dilation_w": "dilation twice, for height and width",
+    "disabled_update": "base_lr: 0",
+    "epoch_size": "max_iter and test_iter, which count batches",
+    "kernel": "kernel_size",
+    "local_lr_auto": "clip_gradients, or lr_mult of the layers",
+    "max_epoch": "max_iter, which counts batches",
+    "momentum": "moving_average_fraction",
+    "negative_slope": 'a "ReLU" layer behind it',
+    "plateau_winsize": "plateau_interval and plateau_patience",
+    "rampup_interval": "warmup_iter",
+    "rampup_lr": "warmup_start_lr",
+    "random_seed": "random_seed of the solver",
+    "relu": 'a "ReLU" layer behind it',
+    "shuffle": "convert_imageset --shuffle, which orders the records once",
+    "test_epoch_size": "test_iter, which counts batches",
+    "test_interval_epoch": "test_interval, which counts batches",
+    "use_weight_bias": "scale_bias: true with scale_filler and bias_filler",
+}
 
-#: Fields that choose how fast, or in which library, something is computed, and change no result; by message.
+#: Fields that choose how fast, in which library, in which type of numbers or with how much memory something is
+#: computed, and change no result but for rounding; by message.
 SPEED_ONLY: Mapping[str, str] = {
-    "LayerParameter": "engine forward_type backward_type forward_math backward_math multinode mn_grad_compress_param",
+    "LayerParameter": "engine forward_type backward_type forward_math backward_math multinode mn_grad_compress_param "
+    "split_param cudnn_math_override debug",
     "NetParameter": "engine default_forward_type default_backward_type default_forward_math default_backward_math "
-    "reduce_buckets default_conv_algos_override default_cudnn_math_override",
-    "SolverParameter": "engine disabled_update store_blobs_in_old_format",
+    "reduce_buckets default_conv_algos_override default_cudnn_math_override global_grad_scale "
+    "global_grad_scale_adaptive eltwise_mem_sharing compile_net_state multinode mem_param",
+    "SolverParameter": "engine store_blobs_in_old_format solver_data_type per_parameter_reduce richness",
     "ConvolutionParameter": "cudnn_convolution_algo_seeker conv_algos_override cudnn_math_override conv_algorithm",
     "BatchNormParameter": "engine",
     "ConcatParameter": "engine",
@@ -274,8 +313,11 @@ SPEED_ONLY: Mapping[str, str] = {
     "EltwiseParameter": "engine",
     "InnerProductParameter": "engine",
     "DataParameter": "threads parser_threads cache",
-    "TransformationParameter": "use_gpu_transform",
+    "TransformationParameter": "use_gpu_transform display",
 }
+
+#: Libraries that forks name where the original has `engine: CAFFE` and `engine: CUDNN`.
+ENGINES = ("MKL2017", "MKLDNN")
 
 
 def changes_speed_only(message_name: str, field_name: str) -> bool:
@@ -290,7 +332,7 @@ def is_of_a_fork(layer_type: str) -> bool:
 
 def layer_type_hint(layer_type: str) -> str | None:
     """Return whose layer type this is, if it is known from a fork, and what to use instead, if that is known."""
-    return _hint(layer_type, (fork for fork in FORKS if layer_type in fork.layers.split()))
+    return _hint(layer_type, (fork for fork in FORKS if layer_type in fork.layers.split()), TYPES_INSTEAD)
 
 
 def field_hint(message_name: str, field_name: str) -> str | None:
@@ -299,17 +341,17 @@ def field_hint(message_name: str, field_name: str) -> str | None:
     The message's name may have its package in front. V1LayerParameter counts as LayerParameter.
     """
     message = message_name.rpartition(".")[2].replace("V1LayerParameter", "LayerParameter")
-    return _hint(field_name, (fork for fork in FORKS if field_name in fork.fields.get(message, "").split()))
+    owners = (fork for fork in FORKS if field_name in fork.fields.get(message, "").split())
+    return _hint(field_name, owners, FIELDS_INSTEAD)
 
 
-def _hint(name: str, owners: Iterable[Fork]) -> str | None:
-    owners = list(owners)
+def _hint(name: str, owners: Iterable[Fork], instead: Mapping[str, str]) -> str | None:
+    owners, other = list(owners), f"use {instead[name]} instead" if name in instead else None
     if not owners:
-        return f"use {INSTEAD[name]} instead" if name in INSTEAD else None
+        return other
     if len(owners) == 1:
         whose = f"the {owners[0].name} fork ({owners[0].home})"
     else:
         *others, last = (f"{fork.name} ({fork.home})" for fork in owners)
         whose = f"the forks {', '.join(others)} and {last}"
-    instead = f"; use {INSTEAD[name]} instead" if name in INSTEAD else ""
-    return f"{name} belongs to {whose}{instead}"
+    return f"{name} belongs to {whose}{f'; {other}' if other else ''}"

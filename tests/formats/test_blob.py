@@ -137,3 +137,30 @@ def test_recorded_mean():
 )
 def test_shapes_match(stored, shape, match):
     assert blob.shapes_match(proto_of(**stored), shape) is match
+
+
+RAW = np.array([[0.5, -2, 3], [4, 0.25, -8]])
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("DOUBLE", "<f8"), ("FLOAT", "<f4"), ("FLOAT16", "<f2")])
+@pytest.mark.parametrize("diff", [False, True])
+def test_blobs_of_nvcaffe(kind, dtype, diff):
+    name = "raw_diff" if diff else "raw_data"
+    proto = caffe_pb2.BlobProto(shape={"dim": RAW.shape}, **{name: RAW.astype(dtype).tobytes(), f"{name}_type": kind})
+    array = blob.to_array(caffe_pb2.BlobProto.FromString(proto.SerializeToString()), diff)
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, RAW)
+    array += 1  # it is nobody else's
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"raw_data": b"1234567", "raw_data_type": "FLOAT"}, "7 bytes: no multiple of 4"),
+        ({"raw_data": b"12345678", "raw_data_type": "FLOAT"}, "has 6 values, but 2 are stored in its raw_data"),
+        ({"raw_data": b"123456", "raw_data_type": "BOOL"}, "of type BOOL, which no parameter has"),
+    ],
+)
+def test_blobs_of_nvcaffe_that_are_damaged(fields, message):
+    with pytest.raises(FatalError, match=message):
+        blob.to_array(caffe_pb2.BlobProto(shape={"dim": RAW.shape}, **fields))

@@ -47,6 +47,20 @@ def test_values_of_every_kind(value):
     assert prototxt.parse(text, caffe_pb2.NetParameter).layer[0].name == "a"
 
 
+@pytest.mark.parametrize("engine", ["MKLDNN", "MKL2017"])
+@pytest.mark.parametrize("field", ["convolution_param", "pooling_param", "relu_param", "softmax_param", "lrn_param"])
+def test_libraries_of_forks(field, engine, capfd):
+    text = f'layer {{ name: "a" {field} {{ engine: {engine}; }} }}'
+    plain = prototxt.parse(f'layer {{ name: "a" {field} {{ }} }}', caffe_pb2.NetParameter)
+    assert prototxt.parse(text, caffe_pb2.NetParameter) == plain
+    assert "<string>:1: engine is left out" in capfd.readouterr().err
+
+
+def test_a_library_that_no_fork_has():
+    with pytest.raises(FatalError, match="engine takes DEFAULT, CAFFE or CUDNN, not MKL"):
+        prototxt.parse("layer { pooling_param { engine: MKL } }", caffe_pb2.NetParameter)
+
+
 def test_errors_behind_them_keep_their_places():
     with pytest.raises(FatalError, match=r'<string>:2:10: no field named "bottoms" in LayerParameter'):
         prototxt.parse('layer { engine: "MKLDNN" name: "ü"\n  bottoms: "x" }', caffe_pb2.NetParameter)

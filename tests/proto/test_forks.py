@@ -101,9 +101,9 @@ WORDS = [
         "and py-faster-rcnn (rbgirshick/caffe-fast-rcnn)",
     ),
     (
-        forks.layer_type_hint("DepthwiseConvolution"),
-        "DepthwiseConvolution belongs to the MobileNet fork (yonghenglh6/DepthwiseConvolution); "
-        'use type "Convolution" (its group makes it depthwise) instead',
+        forks.layer_type_hint("MatWrite"),
+        "MatWrite belongs to the DeepLab fork (bitbucket.org/aquariusjay/deeplab-public-ver2); "
+        'use an "HDF5Output" layer instead',
     ),
     (
         forks.layer_type_hint("CReLU"),
@@ -135,6 +135,26 @@ def test_no_hint(hint):
     assert hint is None
 
 
-def test_whatever_is_instead_is_about_a_known_name():
-    for name in forks.INSTEAD:
-        assert forks.layer_type_hint(name) or forks.field_hint("ConvolutionParameter", name)
+#: Names that no fork has, or many: from other frameworks, or looked for in the wrong message.
+LOOKED_FOR = {"CReLU", "Recurrent", "kernel", "momentum"}
+OF_TYPES = {name for fork in forks.FORKS for name in fork.layers.split()}
+OF_FIELDS = {name for fork in forks.FORKS for names in fork.fields.values() for name in names.split()}
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        *((name, OF_TYPES) for name in forks.TYPES_INSTEAD),
+        *((name, OF_FIELDS) for name in forks.FIELDS_INSTEAD),
+    ],
+)
+def test_whatever_is_instead_is_about_a_known_name(name, known):
+    assert name in known | LOOKED_FOR
+
+
+@pytest.mark.parametrize("message", forks.SPEED_ONLY)
+def test_fields_left_out_are_those_of_a_fork(message):
+    known = {name for fork in forks.FORKS for name in fork.fields.get(message, "").split()}
+    for name in forks.SPEED_ONLY[message].split():
+        assert name in known or name == "engine"  # which each fork has in other messages
+        assert (message, name) not in SCHEMA

@@ -110,12 +110,31 @@ def test_generated_enum_value(row):
     assert ENUMS[row["message_or_enum"]].values_by_name[row["name"]].number == int(row["number"])
 
 
-#: The settings of layers that forks have, under the forks' own numbers, and the messages that these consist of.
-OF_FORKS = {f"LayerParameter.{name}" for fork in FORKS for name in fork.fields.get("LayerParameter", "").split()}
-FORK_MESSAGES = {
-    field.message_type.name for field in MESSAGES["LayerParameter"].fields if f"LayerParameter.{field.name}" in OF_FORKS
+#: Fields that forks have under numbers of their own, and the messages and enums that these consist of.
+OF_FORKS = {
+    f"{message}.{name}" for fork in FORKS for message, names in fork.fields.items() for name in names.split()
 }
-FORK_MESSAGES |= {"NonMaximumSuppressionParameter", "SaveOutputParameter"}  # of DetectionOutput
+OWN_MESSAGES = {row["message_or_enum"].partition(".")[0] for row in ROWS}
+
+
+def parts_of(message) -> set[str]:
+    """A message that the original does not have, and those in it."""
+    if message.name in OWN_MESSAGES:
+        return set()
+    return {message.name}.union(*(parts_of(field.message_type) for field in message.fields if field.message_type))
+
+
+FORK_MESSAGES = {"Type"}.union(  # Type: of NVCaffe's numbers
+    parts_of(MESSAGES["AnnotatedDatum"]),  # files of SSD
+    parts_of(MESSAGES["LabelMap"]),
+    *(
+        parts_of(MESSAGES[message].fields_by_name[name].message_type)
+        for message, name in (name.split(".") for name in OF_FORKS)
+        if message in MESSAGES
+        and name in MESSAGES[message].fields_by_name
+        and MESSAGES[message].fields_by_name[name].message_type
+    ),
+)
 
 
 def of_a_fork(name: str) -> bool:
