@@ -43,8 +43,8 @@ def known_types() -> list[str]:
     return sorted({*built_in_types(), *plugin_types()})
 
 
-def layer_class(layer_type: str) -> type[Layer]:
-    """Return the class of a layer type.
+def layer_class(layer_type: str, layer: str = "") -> type[Layer]:
+    """Return the class of a layer type. layer: the name of the one that has it, for messages.
 
     Errors: FatalError for an unknown type, with the nearest known one, or the fork that has it.
     """
@@ -53,7 +53,7 @@ def layer_class(layer_type: str) -> type[Layer]:
     if layer_type.isidentifier() and find_spec(name) is not None:
         found = getattr(import_module(name), f"{layer_type}Layer", None)
     if found is None:
-        return _plugin(layer_type) or _refuse(layer_type)
+        return _plugin(layer_type) or _refuse(layer_type, layer)
     _warn_of_replacement(layer_type)
     return found
 
@@ -65,12 +65,12 @@ def create_layer(param: caffe_pb2.LayerParameter, context: Context) -> Layer:
     """
     glog.info(f"Creating layer {param.name}")
     check_settings(param)
-    return layer_class(param.type)(param, context)
+    return layer_class(param.type, param.name)(param, context)
 
 
 def check_settings(param: caffe_pb2.LayerParameter) -> None:
     """Refuse settings that the layer's type does not read. Errors: FatalError, for an unknown type as well."""
-    refuse_unread_settings(layer_class(param.type), param, types_that_read)
+    refuse_unread_settings(layer_class(param.type, param.name), param, types_that_read)
 
 
 def types_that_read(message: str) -> list[str]:
@@ -90,7 +90,7 @@ def _plugin(layer_type: str):
     return plugin_class(layer_type)
 
 
-def _refuse(layer_type: str):
+def _refuse(layer_type: str, layer: str):
     types = known_types()
     hint = forks.layer_type_hint(layer_type)
     if hint is None:
@@ -102,5 +102,7 @@ def _refuse(layer_type: str):
     others = [known for known in types if forks.is_of_a_fork(known)]
     glog.fatal(
         f"Check failed: registry.count(type) == 1 (0 vs. 1) Unknown layer type: {layer_type} "
-        f"(known types: {', '.join(own)}) (of forks: {', '.join(others)})" + (f" {hint}" if hint else "")
+        f"(known types: {', '.join(own)}) (of forks: {', '.join(others)})"
+        + (f" {hint}" if hint else "")
+        + (f" (layer '{layer}')" if layer else "")
     )

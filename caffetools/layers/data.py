@@ -11,10 +11,10 @@ number; tests see all records. Threads read, decode and transform `prefetch` bat
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from caffetools import glog
 from caffetools.formats import datum as datum_format
@@ -33,6 +33,8 @@ from caffetools.samples.transform import MOVED, Buffer, Shape, Transformer
 # kernel, large ones do not pile up in memory.
 _CHUNK_BYTES = 1 << 16
 _UINT8 = np.dtype(np.uint8)
+
+Record = TypeVar("Record", bound=Message)
 
 
 class DataLayer(Layer):
@@ -151,6 +153,7 @@ class Loader:
     """
 
     transformer: Transformer
+    record_type: type[Message] = caffe_pb2.Datum
 
     def __init__(self, cursor: Cursor, source: str, batch_size: int, context):
         self.cursor = cursor
@@ -177,20 +180,20 @@ class Loader:
             )
         self.sample = position.sample
 
-    def peek(self) -> caffe_pb2.Datum:
+    def peek(self) -> Message:
         """Return the present record."""
         try:
-            return _parse(self.cursor.value())
+            return parse(self.cursor.value(), self.record_type)
         except FatalError as err:
-            self._name_record(err, self.cursor.key())
+            self.name_record(err, self.cursor.key())
             raise
 
     def output_shape(self, datum: caffe_pb2.Datum) -> Shape:
         """Return the shape (channels, height, width) to which the present record is transformed."""
         try:
-            return self.transformer.output_shape(self._picture(datum)[0])
+            return self.transformer.output_shape(self.picture(datum)[0])
         except FatalError as err:
-            self._name_record(err, self.cursor.key())
+            self.name_record(err, self.cursor.key())
             raise
 
     def read(self) -> RawBatch:
@@ -208,7 +211,7 @@ class Loader:
                 self._next()
             return RawBatch(keys, values, samples, self.position)
         except FatalError as err:  # a damaged file, or one that cannot be read any longer
-            self._name_record(err, key, "after record")
+            self.name_record(err, key, "after record")
             raise
 
     def fill(self, raw: RawBatch, batch: Batch) -> None:
@@ -219,11 +222,11 @@ class Loader:
         i = 0
         try:
             for i, value in enumerate(raw.values):
-                datum = _parse(value)
+                datum = parse(value)
                 if mixup:
                     mixup.check_label(datum.label)
                 labels.append(datum.label)
-                shape, picture, dtype = self._picture(datum)
+                shape, picture, dtype = self.picture(datum)
                 if i == 0:
                     expected = self.transformer.output_shape(shape)
                     batch.data.reshape((len(raw.values), *expected))
@@ -235,7 +238,7 @@ class Loader:
                     chunk = _Chunk(i)
                 chunk.add(shape, picture, dtype)
         except FatalError as err:
-            self._name_record(err, raw.keys[i])
+            self.name_record(err, raw.keys[i])
             raise
         self._transform(chunk, raw, batch)
         finish_batch(mixup, batch.data, batch.label, labels, int(self.transformer.key), int(raw.samples[0]))
@@ -249,7 +252,7 @@ class Loader:
                 glog.info("Restarting data prefetching from start.")
             self.cursor.seek_to_first()
 
-    def _picture(self, datum: caffe_pb2.Datum) -> tuple[Shape, Buffer, np.dtype]:
+    def picture(self, datum: caffe_pb2.Datum) -> tuple[Shape, Buffer, np.dtype]:
         """Return the shape of a record's picture, its values, and their type (uint8 or float32)."""
         data = datum.data
         if datum.encoded:
@@ -267,7 +270,7 @@ class Loader:
             chunk.shapes, chunk.pictures, chunk.dtype, raw.samples[part], batch.data.data[part]
         )
 
-    def _name_record(self, err: FatalError, key: bytes, word: str = "record") -> None:
+    def name_record(self, err: FatalError, key: bytes, word: str = "record") -> None:
         """Add to an error which record of which database it is about."""
         err.args = (f"{err} ({word} '{_text(key)}' of {self.source})",)
 
@@ -289,11 +292,13 @@ class _Chunk:
         self.bytes += prod(shape) * dtype.itemsize
 
 
-def _parse(value: bytes) -> caffe_pb2.Datum:
+def parse(value: bytes, record_type: type[Record] = caffe_pb2.Datum) -> Record:
+    """Return a record of a database. Errors: FatalError for one that is none."""
     try:
-        return caffe_pb2.Datum.FromString(value)
+        return record_type.FromString(value)
     except DecodeError:
-        glog.fatal("The value is no Datum, or is damaged: build the database again")
+        name = record_type.DESCRIPTOR.name
+        glog.fatal(f"The value is no {name}, or is damaged: build the database again")
 
 
 def _text(key: bytes) -> str:

@@ -30,7 +30,7 @@ from caffetools.samples.picture_data import (
     read_bytes,
 )
 from caffetools.samples.resize import resize
-from caffetools.samples.transform import MOVED, read_mean
+from caffetools.samples.transform import MOVED, WITH_BOXES, read_mean
 
 CROP_MODES = ("warp", "square")
 
@@ -46,7 +46,10 @@ class WindowDataLayer(PictureDataLayer):
         "transform_param": {
             "scale": "Write window_data_param { scale: ... }",
             "force_gray": "Remove it: windows are cut out of pictures in colour",
-            "augmentation": "Remove it: windows are warped and flipped as window_data_param and mirror say",
+            **dict.fromkeys(
+                ("augmentation", *WITH_BOXES),
+                "Remove it: windows are warped and flipped as window_data_param and mirror say",
+            ),
         },
         "data_param": ALL_BUT_PREFETCH,
     }

@@ -39,6 +39,9 @@ _MIRROR, _TOP, _LEFT = (np.uint64(i) for i in range(3))
 _S32, _S63 = np.uint64(32), np.uint64(63)
 
 
+#: Fields that SSD gave to `transform_param`, which change boxes along with pictures.
+WITH_BOXES = ("resize_param", "noise_param", "distort_param", "expand_param", "emit_constraint", "crop_h", "crop_w")
+
 #: Fields of data layers' own messages from the time before `transform_param`, and what to write instead. Files with V1
 #: layers are upgraded when they are read; in a layer of today's form the original took no notice of them.
 MOVED = {
@@ -76,6 +79,10 @@ class Transformer:
         self.crop = param.crop_size
         self.random_crop = phase == caffe_pb2.TRAIN
         self.mirror = param.mirror
+        for name in WITH_BOXES:
+            if param.HasField(name):
+                words = "it is for AnnotatedData layers; see augmentation for what there is without boxes"
+                glog.fatal(f"transform_param {{ {name} }} would have no effect: {words} (layer '{layer}')")
         check(
             not (param.force_color and param.force_gray),
             "!(param_.force_color() && param_.force_gray())",

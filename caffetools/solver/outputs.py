@@ -61,7 +61,8 @@ def find_target(spec: str, field: str, nets: Sequence[Net]) -> Target:
         fatal(f"{field}: '{spec}' is an output of a test net, and this solver has none (test_iter, test_interval)")
     name = match["name"]
     number = _net_of(name, match["net"], field, nets)
-    count = nets[number].blobs[name].count
+    # The rows of DetectionEvaluate become one number: the mean average precision.
+    count = 1 if _maker(nets[number], name).type == "DetectionEvaluate" else nets[number].blobs[name].count
     if match["index"] is None and count != 1:
         fatal(f"{field}: output '{name}' has {count} elements: name one, such as {name}[0]")
     index = int(match["index"] or 0)
@@ -88,9 +89,13 @@ def _net_of(name, number, field, nets):
     return candidates[0]
 
 
+def _maker(net, name):
+    return next(layer for layer, tops in zip(net.layers, net.top_names, strict=True) if name in tops)
+
+
 def _rises(net, name, field):
-    maker = next(layer for layer, tops in zip(net.layers, net.top_names, strict=True) if name in tops)
-    if maker.type == "Accuracy":
+    maker = _maker(net, name)
+    if maker.type in ("Accuracy", "DetectionEvaluate"):
         return True
     if maker.is_loss or net.output_loss_weights[net.outputs.index(name)]:
         return False

@@ -14,6 +14,7 @@ from caffetools.layer import Layer
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
 from caffetools.solver.policies import missing_fields
+from caffetools.solver.scores import DETECTION
 from caffetools.solver.unused import unused
 
 
@@ -34,6 +35,9 @@ def advice(param: caffe_pb2.SolverParameter, net: Net, test_nets: list[Net]) -> 
     yield from unused(param)
     if net.lr_mults and not any(net.lr_mults):
         yield "every lr_mult of the net is 0: nothing learns"
+    for name in ("ap_version", "show_per_class_result"):
+        if param.HasField(name) and param.eval_type != DETECTION:
+            yield f'{name} does nothing without eval_type: "{DETECTION}"'
     for i, (test_net, batches) in enumerate(zip(test_nets, param.test_iter, strict=False)):
         yield from _coverage(i, test_net, batches)
 
@@ -142,6 +146,7 @@ def _rows(layer, limit):
 
 
 _COUNTS: dict[str, Callable[[Layer, int], int]] = {
+    "AnnotatedData": _records,
     "Data": _records,
     "ImageData": lambda layer, limit: len(layer.loader.lines),
     "HDF5Data": _rows,

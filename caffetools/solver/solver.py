@@ -91,6 +91,7 @@ class Solver:
         seed = self.param.random_seed
         self.random = RandomSource(seed + group.rank) if seed >= 0 else random or RandomSource()
         self._loss_scaling = precision.prepare(param, engine)
+        scores.check_evaluation(param)
         context = Context(random=self.random, rank=group.rank, ranks=group.ranks, engine=engine)
         self.net: Net = nets.train_net(param, context, plan, edit_net)
         tests = nets.test_nets(param, context, plan, edit_net) if group.leads or not group.can_ask else []
@@ -431,7 +432,9 @@ class Solver:
         self.test_nets[index].share_weights_from(self.net)
         averaged = self.average is not None and self.param.ema_test
         with self.average.shown(True) if averaged else nullcontext():
-            loss, means = scores.means(self.test_nets[index], self.param.test_iter[index], self._goes_on)
+            loss, means = scores.measure(
+                self.test_nets[index], self.param.test_iter[index], self.param, self._goes_on
+            )
         if self._stopping:
             info("Test interrupted.")
             return None

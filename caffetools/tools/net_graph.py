@@ -183,6 +183,7 @@ def _outputs(message: str) -> Callable[[Layer], list[str]]:
 
 
 _SETTINGS: dict[str, Callable[[Layer], list[str]]] = {
+    "AnnotatedData": _reader("data_param"),
     "Accuracy": lambda layer: [f"top {layer.accuracy_param.top_k}"],
     "Concat": lambda layer: [f"axis {layer.concat_param.axis}"],
     "Convolution": _convolution,

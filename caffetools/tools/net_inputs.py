@@ -12,6 +12,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 #: Where the layers that read data keep their batch size.
 BATCH_SIZE_IN = {
+    "AnnotatedData": "data_param",
     "Data": "data_param",
     "HDF5Data": "hdf5_data_param",
     "ImageData": "image_data_param",
@@ -19,7 +20,7 @@ BATCH_SIZE_IN = {
     "WindowData": "window_data_param",
 }
 #: Those that hold more batches than the net sees.
-READ_AHEAD = ("Data", "ImageData", "WindowData")
+READ_AHEAD = ("AnnotatedData", "Data", "ImageData", "WindowData")
 
 
 def parse_shapes(text: str) -> Shapes:

@@ -11,6 +11,7 @@ from caffetools.layer import TEST, Context
 from caffetools.net import load_net
 from caffetools.net import weights as net_weights
 from caffetools.pictures import style
+from caffetools.solver import scores
 from caffetools.tools import engines
 from caffetools.tools.confusion import Confusion
 
@@ -60,6 +61,8 @@ def _run(net, iterations, outcomes):
             outcomes.add()
         for name in net.outputs:
             values = net.blobs[name].flat_data
+            if name in sums and len(values) != len(sums[name]):
+                scores.refuse_other_size(net)
             sums[name] = sums[name] + values if name in sums else values.astype(np.float64)
             for value in values.tolist():
                 info(f"Batch {batch}, {name} = {value:g}")

@@ -31,7 +31,7 @@ from caffetools.tools.net_inputs import Shapes
 #: More items make no difference to the choice of kernels: they fill two vectors of any processor.
 MOST_ITEMS = 32
 #: The types whose pictures go through a transformer's kernels.
-TRANSFORMED = ("Data", "ImageData", "MemoryData")
+TRANSFORMED = ("AnnotatedData", "Data", "ImageData", "MemoryData")
 
 LENET = """
 type: "SGD" base_lr: 0.01 momentum: 0.9 weight_decay: 0.0005 lr_policy: "fixed" test_iter: 1 test_interval: 1

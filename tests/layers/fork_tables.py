@@ -11,10 +11,12 @@ from tests.layers.settings_table import (
     FILTERS,
     GAUSS,
     IMAGES,
+    MOVED,
     WINDOW,
     Line,
     Type,
     changes,
+    leaves,
     refused,
 )
 
@@ -63,6 +65,10 @@ def with_truth(shape):
     truth = [[i, 1 + i % 2, 0, *(boxes(count)[i % count] + 0.03), i % 2] for i in range(items)]
     truth.append([0, 2, 1, *(boxes(count)[-1] - 0.02), 0])
     return [*predictions(shape), np.array(truth)[None, None]]
+
+
+# Detections of the boxes of `with_truth`, the last too small.
+FOUND = np.array([[i % 2, 1 + i % 2, 0.5 - 0.1 * i, *(boxes(8)[i % 2] + 0.02 * i)] for i in range(4)])[None, None]
 
 
 # Few matches, and many priors that may be negatives.
@@ -128,15 +134,29 @@ GRADIENTS: dict[str, Case] = {
     "Upsample": Case(apart(1), settings("upsample_param", "scale: 2", ""), more=(with_places, 1), more_check=(0,)),
 }  # fmt: skip
 
-WITHOUT_GRADIENT = {"DetectionOutput": "it chooses", "PriorBox": "its boxes follow from shapes alone"}
+WITHOUT_GRADIENT = {
+    "AnnotatedData": "it has no bottom",
+    "DetectionEvaluate": "it counts",
+    "DetectionOutput": "it chooses",
+    "PriorBox": "its boxes follow from shapes alone",
+}
 
 NOT_APPLICABLE: dict[str, dict[str, str]] = {"in place": {"Axpy": "only its last bottom may be overwritten"}}
 
+BOXED = 'source: "boxed" backend: LMDB batch_size: 2'
+# A sampler after which every picture is a smaller part, and pictures of one size.
+CUT = "batch_sampler { sampler { min_scale: 0.4 max_scale: 0.6 } max_sample: 1 }"
+SIZED = "resize_param { height: 8 width: 9 }"
+
 TYPES: dict[str, Type] = {
+    "AnnotatedData": Type(
+        f"data_param {{ {BOXED} }} annotated_data_param {{ {CUT} }} transform_param {{ {SIZED} }}", tops=2
+    ),
     "Axpy": Type(),
     "BN": Type("", (IMAGES,)),
     "ConvolutionDepthwise": Type(f"convolution_param {{ num_output: 4 kernel_size: 3 {GAUSS} }}", (IMAGES,)),
     "DepthwiseConvolution": Type(f"convolution_param {{ num_output: 4 kernel_size: 3 {GAUSS} }}", (IMAGES,)),
+    "DetectionEvaluate": Type("detection_evaluate_param { num_classes: 3 }", (FOUND, with_truth((2, 8))[3])),
     "DetectionOutput": Type(f"detection_output_param {{ num_classes: {CLASSES} }}", tuple(predictions((2, 8)))),
     "Interp": Type("", (IMAGES,)),
     "MultiBoxLoss": Type(f"multibox_loss_param {{ num_classes: {CLASSES} }}", tuple(with_truth((2, 8)))),
@@ -151,6 +171,33 @@ TYPES: dict[str, Type] = {
 }
 
 LINES: dict[str, dict[str, list[Line]]] = {
+    "AnnotatedData": {
+        "annotated_data_param": [
+            *changes("batch_sampler { max_sample: 1 }"),
+            *refused('label_map_file: "none"', words="File not found"),
+            *leaves("anno_type: BBOX"),  # what the records say themselves
+        ],
+        "data_param": [
+            *changes('source: "other_boxed"', "batch_size: 3"),
+            *refused("backend: LEVELDB", words="boxed"),
+            *leaves("prefetch: 2"),
+            *MOVED,
+            *refused("rand_skip: 3", words="reading begins with the first record"),
+            *refused("force_encoded_color: true", words="Write transform_param { force_color: true }"),
+        ],
+        "transform_param": [
+            *changes("scale: 2", "mirror: true", "mean_value: 3", "resize_param { height: 7 width: 5 }"),
+            *changes("distort_param { brightness_prob: 1 brightness_delta: 9 }"),
+            *changes("expand_param { max_expand_ratio: 3 }"),
+            *changes("emit_constraint { emit_type: MIN_OVERLAP emit_overlap: 0.9 }"),
+            *leaves("force_color: true"),
+            *refused("force_gray: true", words="force_gray } would have no effect"),
+            *refused("crop_size: 5", "crop_h: 5", "crop_w: 5", words="batch_sampler"),
+            *refused('mean_file: "mean.binaryproto"', words="Write mean_value"),
+            *refused("noise_param { prob: 1 }", words="Noise is not there"),
+            *refused("augmentation { brightness: 0.9 }", words="take the boxes along"),
+        ],
+    },
     "BN": {
         "bn_param": [
             *changes("slope_filler { value: 2 }", "bias_filler { value: 2 }", "momentum: 0.5", "eps: 0.5"),
@@ -167,6 +214,14 @@ LINES: dict[str, dict[str, list[Line]]] = {
         ]
     },
     "DepthwiseConvolution": {"convolution_param": WINDOW + FILTERS},
+    "DetectionEvaluate": {
+        "detection_evaluate_param": [
+            *changes("num_classes: 4", "overlap_threshold: 0.95", "evaluate_difficult_gt: false"),
+            *refused("background_label_id: 1", words="1 is the background"),
+            *refused("name_size_file: 'f'", words="File not found"),
+            *refused("resize_param { resize_mode: FIT_SMALL_SIZE }", words="only WARP"),
+        ]
+    },
     "DetectionOutput": {
         "detection_output_param": [
             *changes("background_label_id: 1", "nms_param { nms_threshold: 0.01 }", "code_type: CENTER_SIZE"),
@@ -228,6 +283,46 @@ LINES: dict[str, dict[str, list[Line]]] = {
 
 # eta counts while the threshold is above a half.
 NMS = [*changes("nms_threshold: 0.01", "top_k: 1"), *changes("eta: 0.5", given="nms_threshold: 0.9")]
+SAMPLER = [
+    *changes("sampler { min_scale: 0.2 }", "sample_constraint { min_sample_coverage: 0.6 }"),
+    *changes("max_sample: 2"),
+    *changes("max_trials: 2", given="max_sample: 9"),
+    *refused("use_original_image: false", words="samples of samples"),
+]
+SCALES = changes("min_scale: 0.3", "max_scale: 0.5", "min_aspect_ratio: 0.4", "max_aspect_ratio: 3",
+                 given="min_scale: 0.4 max_scale: 0.6")
+CONSTRAINT = [
+    *changes("min_jaccard_overlap: 0.3", "max_jaccard_overlap: 0.1", "min_sample_coverage: 0.6"),
+    *changes("max_sample_coverage: 0.1", "min_object_coverage: 0.9", "max_object_coverage: 0.2"),
+]
+RESIZED = [
+    *changes("height: 5", "width: 5", "interp_mode: NEAREST", given="height: 8 width: 9"),
+    *refused("prob: 0.5", words="pictures of one size"),
+    *refused("resize_mode: FIT_SMALL_SIZE", words="warped only"),
+    *refused("height_scale: 3", "width_scale: 3", "pad_mode: MIRRORED", "pad_value: 3", words="other modes than WARP"),
+]
+COLOURS = (
+    "brightness_prob: 1 brightness_delta: 30 contrast_prob: 1 contrast_lower: 0.5 contrast_upper: 1.5 "
+    "hue_prob: 1 hue_delta: 9 saturation_prob: 1 saturation_lower: 0.5 saturation_upper: 1.5"
+)
+DISTORTED = changes(
+    "brightness_prob: 0", "brightness_delta: 2", "contrast_prob: 0", "contrast_lower: 0.2", "contrast_upper: 9",
+    "hue_prob: 0", "hue_delta: 40", "saturation_prob: 0", "saturation_lower: 0.1", "saturation_upper: 9",
+    "random_order_prob: 1", given=COLOURS,
+)  # fmt: skip
 INNER = {
-    "detection_output_param.nms_param": ("DetectionOutput", NMS, "")
+    "detection_output_param.nms_param": ("DetectionOutput", NMS, ""),
+    "annotated_data_param.batch_sampler": ("AnnotatedData", SAMPLER, ""),
+    "annotated_data_param.batch_sampler.sampler": ("AnnotatedData", SCALES, ""),
+    "annotated_data_param.batch_sampler.sample_constraint": ("AnnotatedData", CONSTRAINT, ""),
+    "transform_param.resize_param": ("AnnotatedData", RESIZED, ""),
+    "transform_param.distort_param": ("AnnotatedData", DISTORTED, ""),
+    "transform_param.expand_param": (
+        "AnnotatedData", changes("prob: 0.1", "max_expand_ratio: 2", given="max_expand_ratio: 3"), ""
+    ),
+    "transform_param.emit_constraint": (
+        "AnnotatedData",
+        changes("emit_type: CENTER", "emit_overlap: 0", given="emit_type: MIN_OVERLAP emit_overlap: 0.9"),
+        "",
+    ),
 }

@@ -136,7 +136,8 @@ TYPES = {
 }
 
 WINDOW = [
-    *changes("kernel_size: 2", "pad: 1", "stride: 2", "dilation: 2", "axis: 0"),
+    *changes("kernel_size: 2", "pad: 1", "stride: 2", "dilation: 2", "axis: 0", "hole: 2"),
+    *changes("hole_h: 2 hole_w: 1", "hole_h: 1 hole_w: 2"),
     *changes("kernel_h: 2 kernel_w: 3", "kernel_h: 3 kernel_w: 2", drop=("kernel_size",)),
     *changes("pad_h: 1", "pad_w: 1", "stride_h: 2 stride_w: 1", "stride_h: 1 stride_w: 2"),
     # It chose another route to the same numbers in the original.
@@ -167,6 +168,10 @@ TRANSFORM = [
     *leaves("force_color: true"),  # what the pictures are anyway
     *refused("force_gray: true", words="force_gray } would have no effect"),
     *changes("augmentation { brightness: 0.9 }"),
+    *refused(
+        "resize_param { height: 3 width: 3 }", "noise_param { }", "distort_param { }", "expand_param { }",
+        "emit_constraint { }", "crop_h: 3", "crop_w: 3", words="it is for AnnotatedData layers",
+    ),
 ]
 AUGMENTATION = [
     *changes("resize_short: 7", "max_rotation: 30", "random_resized_crop { }", "brightness: 0.9"),
@@ -302,7 +307,8 @@ LINES: dict[str, dict[str, list[Line]]] = {
             *changes("kernel_h: 2 kernel_w: 3", "kernel_h: 3 kernel_w: 2", drop=("kernel_size",)),
             *changes("stride_h: 2 stride_w: 1", "stride_h: 1 stride_w: 2"),
             *changes("global_pooling: true", drop=("kernel_size",)),
-            *changes("round_mode: FLOOR", given="stride: 2"),
+            *changes("round_mode: FLOOR", "ceil_mode: false", given="stride: 2"),
+            *refused("ceil_mode: true", given="round_mode: FLOOR", words="say different things"),
             *ENGINES,
         ]
     },
@@ -357,9 +363,14 @@ LINES: dict[str, dict[str, list[Line]]] = {
             *MOVED[1:],
         ],
         "transform_param": [
-            *[line for line in TRANSFORM if not line.setting.startswith(("augm", "scale"))],
+            *[line for line in TRANSFORM if line.outcome != REFUSED and not line.setting.startswith(("augm", "scale"))],
+            *refused("force_gray: true", words="force_gray } would have no effect"),
             *refused("scale: 2", words="Write window_data_param { scale"),
             *refused("augmentation { brightness: 0.9 }"),
+            *refused(
+                "resize_param { height: 3 }", "noise_param { prob: 1 }", "distort_param { hue_prob: 1 }",
+                "expand_param { prob: 0.5 }", "emit_constraint { emit_overlap: 1 }", "crop_h: 3", "crop_w: 3",
+            ),
         ],
         "data_param": [*leaves("prefetch: 2"), *WITHOUT_PREFETCH],
     },

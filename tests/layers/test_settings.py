@@ -43,6 +43,16 @@ def sources(tmp_path_factory):
         with open_db("lmdb", folder / name, "new") as db:
             for i, picture in enumerate(pictures):
                 db.put(b"%d" % i, datum_format.from_array(picture, i % 3).SerializeToString())
+    for name, seed in (("boxed", 4), ("other_boxed", 5)):
+        random = np.random.default_rng(seed)
+        with open_db("lmdb", folder / name, "new") as db:
+            for i, picture in enumerate(PICTURES):
+                record = caffe_pb2.AnnotatedDatum(datum=datum_format.from_array(picture), type="BBOX")
+                for _ in range(3):
+                    low, size = random.uniform(0, 0.6, 2), random.uniform(0.2, 0.4, 2)
+                    box = dict(zip(("xmin", "ymin", "xmax", "ymax"), (*low, *(low + size)), strict=True))
+                    record.annotation_group.add(group_label=1).annotation.add(bbox=box)
+                db.put(b"%d" % i, record.SerializeToString())
     for i, picture in enumerate(PICTURES):
         Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{i}.png")
     lines = [f"{i}.png {i % 3}\n" for i in range(6)]
@@ -69,8 +79,8 @@ def layer_of(kind, path, *settings, drop=()):
     message = param
     for name in path.split("."):
         message = getattr(message, name)
-        if is_repeated(message_field(param, path)) and not hasattr(message, "DESCRIPTOR"):
-            message = message.add()
+        if not hasattr(message, "DESCRIPTOR"):  # a list of messages
+            message = message[-1] if len(message) else message.add()
     message.SetInParent()
     for setting in settings:
         added = type(message)()
