@@ -21,15 +21,20 @@ Filler = Callable[["caffe_pb2.FillerParameter", np.ndarray, np.random.Generator]
 
 
 def constant(param, array, random):
+    """`value` everywhere."""
     array.fill(param.value)
 
 
 def uniform(param, array, random):
+    """Even values from `min` to `max`."""
     _draw_uniform(array, param.min, param.max, random)
 
 
 def gaussian(param, array, random):
-    """Normal values; with `sparse` = s, every weight is kept with probability s / num_outputs, else zero."""
+    """Normal values around `mean` with the standard deviation `std`.
+
+    With `sparse` = s, every weight is kept with probability s / num_outputs, else zero.
+    """
     check_ge(param.sparse, -1, "sparse >= -1", "(-1, the default, keeps every weight)")
     _draw_normal(array, param.mean, param.std, random)
     if param.sparse >= 0:

@@ -1,4 +1,4 @@
-"""The pages of the documentation that are made, not written: one for each command and each layer type.
+"""The pages of the documentation that are made, not written: of each command, each layer type, and solver files.
 
 MkDocs calls `on_config` and `on_files` when it builds the site (see mkdocs.yml); `command_pages` and `layer_pages`
 return the same pages to anybody else, as Markdown by their paths.
@@ -7,18 +7,24 @@ return the same pages to anybody else, as Markdown by their paths.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from caffetools.cli import commands
 from caffetools.cli.command import Tool
 from caffetools.cli.flags import LOG_FLAGS, META_FLAGS, Flag
+from caffetools.filler import FILLERS
 from caffetools.layers import built_in_types, layer_class, module_name
 from caffetools.proto import caffe_pb2
 from caffetools.proto.fields import is_repeated
 from caffetools.proto.forks import is_of_a_fork
 
+#: Fields that layers of all types have, and messages that several have: layers/index.md explains them once.
+COMMON = ("name", "type", "bottom", "top", "loss_weight", "param", "propagate_down", "include", "exclude")
+COMMON_MESSAGES = ("ParamSpec", "NetStateRule", "BlobShape", "FillerParameter")
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "caffetools"
 
@@ -81,8 +87,31 @@ def layer_pages() -> dict[str, str]:
         "# Layers\n\nOne file each in `caffetools/layers`, whose documentation these pages are. In formulas x is a "
         "bottom, y a top, dx and dy their gradients.\n\n"
     )
-    pages["layers/index.md"] = head + "\n".join(["| type | |", "|---|---|", *rows]) + "\n"
+    lines = ["| type | |", "|---|---|", *rows, "", "## Fields of all layers", ""]
+    common = [field for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields if field.name in COMMON]
+    lines += _field_table(common, COMMON_MESSAGES)
+    for name in COMMON_MESSAGES:
+        lines += [f"### {name}", "", *_field_table(caffe_pb2.DESCRIPTOR.message_types_by_name[name].fields)]
+    lines += [
+        "## Fillers", "", _markdown(_docstring(SOURCES / "filler.py")), "", "| type | values |", "|---|---|",
+        *(f"| `{name}` | {_cell(inspect.getdoc(filler))} |" for name, filler in FILLERS.items()),
+    ]  # fmt: skip
+    pages["layers/index.md"] = head + "\n".join(lines) + "\n"
     return pages
+
+
+def solver_page() -> dict[str, str]:
+    """Return the page about solver files: rules, policies and fields, from the code."""
+    rules, policies = (_docstring(SOURCES / "solver" / f"{name}.py") for name in ("rules", "policies"))
+    lines = [
+        "# The solver file", "", "How a net is trained: a text file that `caffe train --solver=FILE` reads.", "",
+        "```", (ROOT / "models" / "lenet" / "lenet_solver.prototxt").read_text(encoding="utf-8").strip(), "```", "",
+        "## Update rules", "", _markdown(rules), "",
+        "## Learning rates", "", "```text", policies, "```", "",
+        "## All fields", "", "Those from number 10001 on are ours: see [run control](run_control.md).", "",
+        *_field_table(caffe_pb2.SolverParameter.DESCRIPTOR.fields),
+    ]  # fmt: skip
+    return {"solver.md": "\n".join(lines) + "\n"}
 
 
 def _layer_page(kind: str, text: str, example: str, on_gpu: bool) -> str:
@@ -90,18 +119,35 @@ def _layer_page(kind: str, text: str, example: str, on_gpu: bool) -> str:
     for shared in re.findall(r"caffetools/parts/\w+\.py", text):
         lines += [f"`{shared}`:", "", _markdown(_docstring(ROOT / shared)), ""]
     lines += ["```", example, "```", ""]
-    comments = _field_comments()
+    fields = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name
     for setting in layer_class(kind).settings():
-        field = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name.get(setting)
-        if field is None:
-            continue
-        lines += [f"## {setting}", "", "| field | type | default | |", "|---|---|---|---|"]
-        for inner in field.message_type.fields:
-            comment = comments.get((field.message_type.full_name.removeprefix("caffe."), inner.name), "")
-            lines.append(f"| `{inner.name}` | {_type(inner)} | {_default(inner)} | {_cell(comment)} |")
-        lines.append("")
+        if setting in fields:
+            lines += [f"## {setting}", "", *_message_tables(fields[setting].message_type)]
     lines.append("On a GPU it has kernels of its own." if on_gpu else "On a GPU it runs on the host.")
     return "\n".join(lines) + "\n"
+
+
+def _message_tables(message, level=3) -> list[str]:
+    """Return the fields of a message, and below them those of the messages within it."""
+    lines = _field_table(message.fields, COMMON_MESSAGES)
+    inner = {field.message_type.name: field.message_type for field in message.fields if field.message_type}
+    for name, within in inner.items():
+        if name not in COMMON_MESSAGES:
+            lines += [f"{'#' * level} {name}", "", *_message_tables(within, level + 1)]
+    return lines
+
+
+def _field_table(fields, linked=()) -> list[str]:
+    """Return a table of fields. linked: messages that layers/index.md explains."""
+    comments = _field_comments()
+    rows = ["| field | type | default | |", "|---|---|---|---|"]
+    for field in fields:
+        comment = comments.get((field.containing_type.full_name.removeprefix("caffe."), field.name), "")
+        kind = _type(field)
+        if field.message_type is not None and field.message_type.name in linked:
+            kind = re.sub(r"^\w+", lambda name: f"[{name[0]}](index.md#{name[0].lower()})", kind)
+        rows.append(f"| `{field.name}` | {kind} | {_default(field)} | {_cell(comment)} |")
+    return [*rows, ""]
 
 
 def _docstring(source: Path) -> str:
@@ -113,18 +159,21 @@ def _markdown(text: str) -> str:
     return re.sub(r"(?m)^(\S[^\n]*)\n( {4})", r"\1\n\n\2", text)
 
 
+@cache
 def _field_comments() -> dict[tuple[str, str], str]:
-    """Return what caffe.proto says of fields, by message and name."""
-    comments, scope = {}, []
+    """Return what caffe.proto says of fields, by message and name: behind them, or in small letters above them."""
+    comments, scope, above = {}, [], ""
     for line in (SOURCES / "proto" / "caffe.proto").read_text(encoding="utf-8").splitlines():
         opened = re.match(r"\s*message (\w+) {", line)
         if opened:
             scope.append(opened[1])
         elif re.match(r"\s*}\s*$", line) and scope:
             scope.pop()
-        field = re.match(r"\s*(?:optional|repeated|required) \S+ (\w+) = \d+.*?;\s*//\s*(.*)", line)
+        field = re.match(r"\s*(?:optional|repeated|required) \S+ (\w+) = \d+.*?;(?:\s*//\s*(.*))?$", line)
         if field and scope:
-            comments[".".join(scope), field[1]] = field[2]
+            comments[".".join(scope), field[1]] = field[2] or above
+        alone = re.match(r"\s*//\s*([a-z0-9].*)", line)
+        above = alone[1] if alone else ""
     return comments
 
 
@@ -176,7 +225,7 @@ def on_files(files, config):
     from mkdocs.structure.files import File
 
     contributing = {"contributing.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
-    for path, text in {**command_pages(), **layer_pages(), **contributing}.items():
+    for path, text in {**command_pages(), **layer_pages(), **solver_page(), **contributing}.items():
         files.append(File.generated(config, path, content=text))
     return files
 
