@@ -183,7 +183,7 @@ def run(training: Solver, rows: Metrics | None = None) -> None:
         wait = report.DataWait(nets)
         exchange = ranks.connect(training)
         if exchange is not None:
-            note(f"{images_per_step(training)} samples a step: batches are those of each of {training.group.ranks} GPUs")
+            note(f"{images_per_step(training)} samples a step: batches are those of one of {training.group.ranks} GPUs")
         training.solve()
         wait.note()
         info("Optimization Done.")
