@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 
 import numba
 import pytest
@@ -52,6 +53,32 @@ def test_device_memory():
     inspect.signature(DeviceNDArray.view).bind("self", "float32")
     assert isinstance(inspect.getattr_static(DeviceNDArray, "device_ctypes_pointer"), property)
     assert driver.Context.get_memory_info and driver.Device
+
+
+def test_memory_that_waits_to_be_freed(monkeypatch):
+    from numba.cuda.cudadrv import driver
+
+    monkeypatch.setattr(driver, "_logger", logging.getLogger(__name__), raising=False)
+    config = numba.config
+    pending = driver._PendingDeallocs()
+    pending.memory_capacity = 1 << 30
+    freed = []
+    kept = config.CUDA_DEALLOCS_COUNT, config.CUDA_DEALLOCS_RATIO
+    try:
+        from caffetools.engine.gpu import device  # noqa: F401
+
+        def free(handle):
+            freed.append(handle)
+
+        for i in range(100):
+            pending.add_item(free, i, 1 << 28)
+    finally:
+        config.CUDA_DEALLOCS_COUNT, config.CUDA_DEALLOCS_RATIO = kept
+    assert freed == []
+    pending.clear()
+    assert freed == list(range(100))
+    assert "self.memory_manager = " in inspect.getsource(driver.Context.__init__)
+    assert "self.deallocations = " in inspect.getsource(driver.HostOnlyCUDAMemoryManager.__init__)
 
 
 def test_streams_and_events():

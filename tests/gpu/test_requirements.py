@@ -95,3 +95,15 @@ def test_kernels_of_the_device_are_kept_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_cache, "FOLDER", None)
     with kernel_cache.kept_apart() as kept:
         assert not kept and before == numba.config.CACHE_DIR
+
+
+def test_it_is_said_once_that_kernels_are_compiled(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(kernel_cache, "FOLDER", tmp_path)
+    kernel_cache.announce()
+    assert f"only once: they are kept in {kernel_cache.folder()}" in capfd.readouterr().err
+    kernel_cache.folder().mkdir()
+    kernel_cache.announce()
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(kernel_cache, "FOLDER", None)
+    kernel_cache.announce()
+    assert "in every run: no folder for them" in capfd.readouterr().err

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numba import cuda
 
-from caffetools.engine.gpu import requirements
+from caffetools.engine.gpu import kernel_cache, requirements
 from caffetools.engine.gpu.events import Counters, simulated
 from caffetools.engine.gpu.memory import DeviceStorage, FlatBuffer, Held, pinned_array
 from caffetools.engine.gpu.workspace import Workspace
@@ -17,6 +17,10 @@ from caffetools.glog import fatal
 
 # Small grids are what small nets have; a warning for each would only fill the log.
 numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+# numba frees memory when enough of it has been let go, in the thread that let go of it last, which may be one that
+# reads data and has no context; and freeing waits for the device. `release` is when it happens instead.
+numba.config.CUDA_DEALLOCS_COUNT = 1 << 62
+numba.config.CUDA_DEALLOCS_RATIO = 1 << 20
 
 
 class Engine:
@@ -48,6 +52,7 @@ class Engine:
         if device:
             from numba.cuda.cudadrv import driver
 
+            kernel_cache.announce()
             requirements.check(index, self.name, tuple(device.compute_capability), driver.get_version())
 
     @property
@@ -72,8 +77,16 @@ class Engine:
         self.counters.synchronisations += 1
         self.stream.synchronize()
 
+    def release(self) -> None:
+        """Give back the memory that nobody has any longer; whoever allocates does so first."""
+        if not self.simulated:
+            context = cuda.current_context()
+            context.memory_manager.deallocations.clear()
+            context.deallocations.clear()
+
     def free_memory(self) -> int:
         """Return the bytes that can still be allocated on the device."""
+        self.release()
         return 0 if self.simulated else cuda.current_context().get_memory_info().free
 
     def settle(self) -> None:

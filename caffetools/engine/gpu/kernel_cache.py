@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numba
 
-from caffetools.engine.cpu.jit import FOLDER
+from caffetools import glog
+from caffetools.engine.cpu.jit import FOLDER, CompileNotice
 
 
 @contextmanager
@@ -24,11 +25,23 @@ def kept_apart() -> Iterator[bool]:
         yield False
         return
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(FOLDER / f"gpu-{sources()}")
+    numba.config.CACHE_DIR = str(folder())
     try:
         yield True
     finally:
         numba.config.CACHE_DIR = before
+
+
+def folder() -> Path | None:
+    """Return where they are kept, None where there is no place."""
+    return None if FOLDER is None else FOLDER / f"gpu-{sources()}"
+
+
+def announce() -> None:
+    """Say what will take its time, where no kernel has been compiled yet."""
+    place = folder()
+    if place is None or not place.exists():
+        glog.plain(f"compiling kernels for the GPU as they are needed ({CompileNotice(place).place})")
 
 
 @cache

@@ -58,6 +58,7 @@ class Held:
 
 
 def _allocate(engine, count, dtype):
+    engine.release()
     return cuda.device_array(count, dtype, stream=engine.stream)
 
 
@@ -78,6 +79,7 @@ def zero(engine, array) -> None:
 def pinned_array(engine, count: int, dtype) -> np.ndarray:
     """Return a new page-locked array of zeros on the host. Errors: MemoryError."""
     engine.counters.allocations += 1
+    engine.release()
     try:
         # Zero bytes cannot be page-locked.
         array = cuda.pinned_array(max(count, 1), dtype)[:count]
