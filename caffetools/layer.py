@@ -16,6 +16,7 @@ import numpy as np
 
 from caffetools import filler
 from caffetools.blob import Blob, FlatBuffer, shape_text
+from caffetools.engine.cpu.kept import Kept
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.formats import blob as blob_format
 from caffetools.glog import check, check_eq, check_ge, check_le, fatal, info
@@ -108,6 +109,7 @@ class Layer:
         self.dtype = context.dtype
         self.blobs: list[Blob] = []
         self.param_propagate_down: list[bool] = []
+        self._kept: dict[int, Kept] = {}
 
     @property
     def type(self) -> str:
@@ -142,6 +144,26 @@ class Layer:
     def kept(self) -> Sequence[Blob]:
         """Return the blobs beside bottoms and tops whose data `forward` writes and `backward` reads."""
         return ()
+
+    def kept_of(self, index: int) -> Kept | None:
+        """Return where packed forms of parameter `index` stay for the next pass, or None.
+
+        They stay where nothing learns, unless somebody holds an array of the parameter and may write into it at any
+        time. To be asked before the layer takes such an array itself.
+        """
+        on_host = self.context.engine is None
+        version = self.blobs[index].data_version() if on_host and self.phase == TEST else None
+        if version is None:
+            return None
+        kept = self._kept.get(index)
+        if kept is None:
+            kept = self._kept[index] = Kept()
+        kept.version = version
+        return kept
+
+    def forget_kept(self) -> None:
+        """Drop what was kept of parameters, for packings that there are no longer."""
+        self._kept.clear()
 
     def data_parts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> Sequence[Part]:
         """Return which data, those of bottoms, go to those of tops such that they may lie in the same place."""

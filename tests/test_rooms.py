@@ -12,7 +12,7 @@ import caffetools
 
 #: Rooms from left to right; those with a comma between them stand side by side and do not know each other.
 ORDER = (
-    "glog < proto < formats < upgrade, graph < engine, blob, filler < layer < samples, parts < layers < net < solver "
+    "glog < proto < formats < upgrade, graph < engine < blob, filler < layer < samples, parts < layers < net < solver "
     "< pictures, exchange < tools < pycaffe < cli"
 )
 RANK = {room.strip(): rank for rank, group in enumerate(ORDER.split("<")) for room in group.split(",")}

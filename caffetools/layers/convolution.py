@@ -22,10 +22,10 @@ import numpy as np
 
 from caffetools.engine.cpu.conv import ConvPlan
 from caffetools.engine.cpu.conv_nd import NdConvPlan
-from caffetools.engine.cpu.conv_packed import Kept
 from caffetools.engine.cpu.finish import Finish
+from caffetools.engine.cpu.kept import Kept
 from caffetools.glog import check_eq, check_gt, fatal
-from caffetools.layer import TEST, Layer
+from caffetools.layer import Layer
 from caffetools.layers.bias import sum_spans
 from caffetools.parts.spatial import read_window
 
@@ -98,7 +98,7 @@ class ConvolutionLayer(Layer):
             self.x_shape, self.y_shape = self.planar(shape, self.axis), self.planar(top_shape, self.axis)
             self.w_shape = self.planar(self.blobs[0].shape, 1)
             self.plan = self.make_plan()
-            self.packed = Kept()
+            self.forget_kept()
 
     def make_plan(self) -> ConvPlan | NdConvPlan:
         """Return the engine's plan for bottoms and tops of the present shapes."""
@@ -120,17 +120,10 @@ class ConvolutionLayer(Layer):
         return plan(input_shape, self.w_shape, stride, pad, dilation, self.group, self.dtype)
 
     def filters(self) -> tuple[np.ndarray, Kept | None]:
-        """Return the filters, for reading, and where they stay packed for the next pass, or None.
-
-        They stay where nothing learns, unless somebody holds an array of them and may write into it at any time.
-        """
+        """Return the filters, for reading, and where they stay packed for the next pass, or None."""
         # Asked first: an array at hand would count as one that somebody holds.
-        version = self.blobs[0].data_version() if self.phase == TEST else None
-        w = self.blobs[0].cpu_data.reshape(self.w_shape)
-        if version is None:
-            return w, None
-        self.packed.version = version
-        return w, self.packed
+        kept = self.kept_of(0)
+        return self.blobs[0].cpu_data.reshape(self.w_shape), kept
 
     def forward(self, bottom, top):
         w, kept = self.filters()

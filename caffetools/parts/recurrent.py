@@ -134,9 +134,10 @@ class RecurrentLayer(Layer):
         # What z_t is without x_t and h_{t-1}.
         self.start = aligned_empty((streams, self.width), dtype)
         inputs = self.blobs[self.w_x].shape[1]
-        self.weights_x = StepWeights("x", steps * streams, inputs, hidden, self.gates, dtype)
-        self.weights_h = StepWeights("h", streams, hidden, hidden, self.gates, dtype)
-        self.weights_back = StepWeights("h", streams, self.width, hidden, 1, dtype)
+        self.forget_kept()
+        self.weights_x = StepWeights("x", steps * streams, inputs, hidden, self.gates, dtype, turned=True)
+        self.weights_h = StepWeights("h", streams, hidden, hidden, self.gates, dtype, turned=True)
+        self.weights_back = StepWeights("h", streams, self.width, hidden, 1, dtype, turned=False)
         # The hidden states as W_h sees them: zero where a sequence starts.
         self.h_continued = aligned_empty((steps, streams, hidden), dtype)
         self.allocate()
@@ -151,16 +152,15 @@ class RecurrentLayer(Layer):
         first_state = len(bottom) - self.exposed
         for i, state in enumerate(self.states):
             state[0] = bottom[first_state + i].data[0] if self.exposed else state[-1]
-        cont, w_x, w_h = bottom[1].data, self.blobs[self.w_x].data, self.blobs[self.w_h].data
+        cont = bottom[1].data
         np.multiply(self.states[0][0], cont[0, :, None], out=self.h_continued[0])
         self.start[:] = self.blobs[self.b].data
         if self.has_static:
             w_s = self.blobs[self.w_s].data
             gemm(False, True, 1, bottom[2].data.reshape(-1, w_s.shape[1]), w_s, 1, self.start)
         if self.streams:
-            x = bottom[0].data.reshape(-1, w_x.shape[1])
-            packed = self.weights_x.pack(w_x, turned=True), self.weights_h.pack(w_h, turned=True)
-            self.steps_forward(x, self.start, cont, *packed)
+            x = bottom[0].data.reshape(-1, self.blobs[self.w_x].shape[1])
+            self.steps_forward(x, self.start, cont, *self._weights())
         self.write_outputs(top[0])
         for blob, state in zip(top[1:], self.states, strict=False):
             blob.data[0] = state[-1]
@@ -168,12 +168,20 @@ class RecurrentLayer(Layer):
             after = [state[1:] for state in self.states]
             self._report("Forward", "top", zip(self.state_names, after, strict=True), "data")
 
+    def _weights(self):
+        """Return W_x and W_h, packed for `multiply_step`."""
+        ready = []
+        for place, weights in ((self.w_x, self.weights_x), (self.w_h, self.weights_h)):
+            kept = self.kept_of(place)
+            ready.append(weights.ready(self.blobs[place].cpu_data, kept))
+        return ready
+
     def backward(self, top, propagate_down, bottom):
         words = f"Cannot backpropagate to sequence indicators. (layer '{self.name}')"
         check(not propagate_down[1], "!propagate_down[1]", words)
         dh = self.output_gradients(top[0])
         if self.streams:
-            self.steps_backward(dh, bottom[1].data, self.weights_back.pack(self.blobs[self.w_h].data, turned=False))
+            self.steps_backward(dh, bottom[1].data, self.weights_back.ready(self.blobs[self.w_h].cpu_data))
         self._backward_inputs(bottom, propagate_down)
         if self.debug_info:
             self._report("Backward", "bottom", [(self.input_name, self.dz)], "diff")
@@ -193,7 +201,7 @@ class RecurrentLayer(Layer):
 
     def _backward_product(self, dz, blob, place, wanted):
         """Backward through z = x W^T, where x is a bottom seen as a matrix and W parameter number `place`."""
-        w = self.blobs[place].data
+        w = self.blobs[place].cpu_data
         self.add_weight_gradient(place, dz, blob.data.reshape(-1, w.shape[1]))
         if wanted:
             gemm(False, False, 1, dz, w, 0, blob.diff.reshape(-1, w.shape[1]))

@@ -23,12 +23,12 @@ from caffetools.engine.cpu.conv_channels_weights import ChannelsFilterGradient
 from caffetools.engine.cpu.conv_depthwise import DepthwiseFilterGradient, DepthwiseProduct, is_depthwise
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
-from caffetools.engine.cpu.conv_packed import Kept
 from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
 from caffetools.engine.cpu.conv_weights import FilterGradient
 from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
 from caffetools.engine.cpu.conv_winograd_weights import WinogradFilterGradient
 from caffetools.engine.cpu.finish import Finish
+from caffetools.engine.cpu.kept import Kept
 
 #: Images are no good as lanes for planes of more pixels, which fill vectors well with neighbours, and for
 #: filters of more bytes, which every pixel would fetch from an outer cache.

@@ -96,7 +96,7 @@ class ChannelsProduct(PackedProduct):
         self.vectors = min((2, 3, 1), key=lambda count: (-(-needed // count) * count, abs(count - 2)))
         self.strip = self.vectors * lanes
         self.strips = -(-self.rows // self.strip)
-        self.filters_size = self.groups * self.strips * self.depth * self.taps * self.strip
+        self.packed_size = self.groups * self.strips * self.depth * self.taps * self.strip
         self._cut_blocks()
         #: Where each tap's filters lie among the packed ones.
         self.order = np.zeros(self.taps, np.int64)

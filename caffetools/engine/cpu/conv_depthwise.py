@@ -13,11 +13,11 @@ import numpy as np
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_channels_image import AHEAD, LARGEST_NEXT, turn_row
 from caffetools.engine.cpu.conv_geometry import Geometry
-from caffetools.engine.cpu.conv_packed import Kept
 from caffetools.engine.cpu.conv_weights import add_bias_gradient
 from caffetools.engine.cpu.depthwise import sum_pixels, sum_taps, window_kernel
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.kept import Kept
 from caffetools.engine.cpu.turn import move, mover, turn, turner
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
 

@@ -65,7 +65,7 @@ class LanesProduct(PackedProduct):
         self.starts = np.searchsorted(targets[order], np.arange(self.y_plane + 1))
         self.filter_steps = taps[order] * (self.depth * self.rows)
         self.pixel_steps = sources[order] * (self.groups * self.depth * self.padded)
-        self.filters_size = self.groups * self.taps * self.depth * self.rows
+        self.packed_size = self.groups * self.taps * self.depth * self.rows
 
     @property
     def cost(self) -> float:

@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 
 from caffetools.engine.cpu.conv import ConvPlan
-from caffetools.engine.cpu.conv_packed import Kept
+from caffetools.engine.cpu.kept import Kept
 from caffetools.engine.cpu.workspace import scratch
 
 

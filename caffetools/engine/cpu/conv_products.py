@@ -45,7 +45,7 @@ class ForwardProduct(PackedProduct):
             self.layout.offsets(channels), channels * self.layout.channel_step, np.arange(depth), depth,
         )  # fmt: skip
         self.cost = self.product.cost + copy_cost(self.layout)
-        self.filters_size = self.product.filters_size
+        self.packed_size = self.product.packed_size
 
     def pack(self, w: np.ndarray, filters: np.ndarray) -> None:
         """Write the filters to `filters` as `run` wants them."""
@@ -88,7 +88,7 @@ class BackwardProduct(PackedProduct):
                 starts.append(starts[-1] + shape[0] * shape[1])
                 self.phases.append(self._phase(shape, row_taps, column_taps))
         self.starts = np.array(starts, np.int64)
-        self.filters_size = sum(product.filters_size for product in self.phases if product is not None)
+        self.packed_size = sum(product.packed_size for product in self.phases if product is not None)
         self.cost = sum(product.cost for product in self.phases if product is not None) + copy_cost(self.layout)
         if len(self.phases) > 1:
             self.cost += PHASE_COST * geometry.x_shape[1] * geometry.x_plane
@@ -113,7 +113,7 @@ class BackwardProduct(PackedProduct):
         for product in self.phases:
             if product is not None:
                 product.pack(w, filters[start:])
-                start += product.filters_size
+                start += product.packed_size
 
     def run_packed(
         self,
@@ -137,7 +137,7 @@ class BackwardProduct(PackedProduct):
                 else:
                     packed = filters[place_of_filters:]
                     product.run(packed, image, place, count, bias, target, start + begin, plane)
-                    place_of_filters += product.filters_size
+                    place_of_filters += product.packed_size
             if interleaved:
                 conv_tiles.interleave_phases(target, self.starts, *self.geometry.stride, dx, first, count)
 
@@ -219,7 +219,7 @@ class TapProduct:
         self.groups, self.dtype = geometry.group, geometry.dtype
         self.channels, self.plane = rows * self.groups, plane_shape[0] * plane_shape[1]
         #: Elements of the packed filters.
-        self.filters_size = self.channels * len(taps)
+        self.packed_size = self.channels * len(taps)
         lanes = simd.lanes_of(self.dtype)
         self.vectors = 2 if self.plane > lanes else 1
         table = PixelTable(*plane_shape, layout.pitch, lanes, self.vectors)

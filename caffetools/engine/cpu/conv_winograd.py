@@ -17,9 +17,10 @@ from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_channels_image import turn_row
 from caffetools.engine.cpu.conv_filters import turn_filters
 from caffetools.engine.cpu.conv_geometry import Geometry
-from caffetools.engine.cpu.conv_packed import Kept, PackedProduct
+from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.kept import Kept
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
@@ -87,9 +88,9 @@ class WinogradProduct(PackedProduct):
         self.tile_places = np.arange(self.panels.tall) * self.pitch
         self.image_point = (self.group_blocks * self.tiles | 1) * self.pitch
         self.filter_point = self.depth * self.strip + lanes
-        self.filters_size = self.groups * self.strips * POINTS * self.filter_point
+        self.packed_size = self.groups * self.strips * POINTS * self.filter_point
         #: Transformed filters take four times the memory of filters: many are read more slowly than they are made.
-        self.keeps = self.filters_size * self.dtype.itemsize <= MOST_KEPT_BYTES
+        self.keeps = self.packed_size * self.dtype.itemsize <= MOST_KEPT_BYTES
         self._sizes = self.groups, self.depth, self.rows, lanes, self.vectors
         self._taps_size = lanes * (TAPS * TAPS + 1) * lanes
         self.result_point = self.tiles * self.strip + lanes

@@ -14,10 +14,10 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.kept import Kept, Packing
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, multiply_tile
 from caffetools.engine.cpu.turn import move, move_block, mover, turn, turner
-from caffetools.engine.cpu.workspace import scratch
 
 #: Columns of each part in a block: the numbers of a stream that a loop of constant length goes through.
 UNITS = 32
@@ -28,16 +28,19 @@ STRIP_BYTES = 256 << 10
 MOST_VECTORS, ROWS_FOR_MOST = 4, 12
 
 
-class StepWeights:
+class StepWeights(Packing):
     """How W is packed for products with `rows` rows of `depth` numbers.
 
     name: tells apart weights that are in use at the same time. width, parts: columns of a part of W, and how many
-    parts it has; the last block is filled up with zeros.
+    parts it has; the last block is filled up with zeros. turned: whether W is given as (parts * width, depth) and not
+    as (depth, parts * width).
     """
 
-    def __init__(self, name: str, rows: int, depth: int, width: int, parts: int, dtype):
-        self.name, self.depth, self.width, self.parts, self.dtype = name, depth, width, parts, dtype
+    def __init__(self, name: str, rows: int, depth: int, width: int, parts: int, dtype, turned: bool):
+        self.name, self.depth, self.width, self.parts, self.turned = name, depth, width, parts, turned
+        self.dtype = np.dtype(dtype)
         self.blocks, self.columns = -(-width // UNITS), parts * UNITS
+        self.packed_size = self.blocks * depth * self.columns
         lanes = simd.lanes_of(dtype)
         vectors = min(self.columns // lanes, MOST_VECTORS if simd.max_rows() >= ROWS_FOR_MOST else 2)
         panels = Panels.cut(max(1, rows), vectors)
@@ -47,12 +50,14 @@ class StepWeights:
         self._row_offsets = np.arange(panels.tall) * depth
         self._copiers = turner(dtype), mover(dtype), lanes
 
-    def pack(self, w: np.ndarray, turned: bool) -> tuple:
-        """Pack w, (depth, parts * width) or, if `turned`, (parts * width, depth), and return what `multiply_step`
-        needs to know; it is valid until weights of that name are packed again."""
-        packed = scratch(f"step weights {self.name}", self.blocks * self.depth * self.columns, self.dtype)
-        sizes = self.depth, self.width, self.parts, self.blocks
-        _pack(w, turned, sizes, self._copiers, packed)
+    def pack(self, w: np.ndarray, packed: np.ndarray) -> None:
+        """Write W to `packed`."""
+        _pack(w, self.turned, (self.depth, self.width, self.parts, self.blocks), self._copiers, packed)
+
+    def ready(self, w: np.ndarray, kept: Kept | None = None) -> tuple:
+        """Pack W, if it is not kept, and return what `multiply_step` needs to know; it is valid until weights of that
+        name are packed again."""
+        packed = self.packed(w, kept, f"step weights {self.name}")
         # Flat, as arguments of parallel kernels must be.
         return packed, self._row_offsets, self.depth, self.columns, *self._tiling, *self._panels
 

@@ -1,4 +1,4 @@
-"""Filters stay packed in nets that do not learn, and whoever writes into weights, however, sees what comes of it."""
+"""Weights stay packed in nets that do not learn, and whoever writes into them, however, sees what comes of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import ctypes
 import numpy as np
 import pytest
 
-from caffetools.engine.cpu.conv_packed import Kept, PackedProduct
+from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.conv_winograd import WinogradProduct
+from caffetools.engine.cpu.kept import Kept
 from caffetools.formats import binary
 from caffetools.layer import TEST, TRAIN
 
@@ -37,12 +38,12 @@ def packings(monkeypatch):
     """A list that grows by one whenever filters are packed to be kept."""
     found = []
 
-    def counted(self, product, w, filters=Kept.filters):
-        if (self.arrays.get(product) or (None,))[0] != self.version:
-            found.append(product)
-        return filters(self, product, w)
+    def counted(self, packing, w, packed=Kept.packed):
+        if (self.arrays.get(packing) or (None,))[0] != self.version:
+            found.append(packing)
+        return packed(self, packing, w)
 
-    monkeypatch.setattr(Kept, "filters", counted)
+    monkeypatch.setattr(Kept, "packed", counted)
     return found
 
 
@@ -241,7 +242,7 @@ def test_other_shapes_of_images(make_net, net):
 
 def test_kept_or_not_the_numbers_are_the_same(make_net, net, monkeypatch):
     kept = result(net)
-    assert all(each.packed.arrays for each in net.layers[1:])
+    assert all(each.kept_of(0).arrays for each in net.layers[1:])
 
     def never_kept(self, x, w, bias, y, finish=None, kept=None, run=PackedProduct.run):
         run(self, x, w, bias, y, finish, None)
@@ -250,3 +251,33 @@ def test_kept_or_not_the_numbers_are_the_same(make_net, net, monkeypatch):
     fresh = make_net(NET, TEST)
     fresh.blobs["x"].data[...] = X
     np.testing.assert_array_equal(result(fresh), kept)
+
+
+RECURRENT = """
+layer { name: "x" type: "Input" top: "x" top: "cont" input_param {
+  shape { dim: 3 dim: 2 dim: 5 } shape { dim: 3 dim: 2 } } }
+layer { name: "h" type: "%s" bottom: "x" bottom: "cont" top: "h" recurrent_param { num_output: 7
+  weight_filler { type: "gaussian" std: 0.5 } } }
+"""
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_recurrent_layers(make_net, packings, kind):
+    def run(net):
+        net.blobs["x"].data[...] = np.random.default_rng(2).standard_normal((3, 2, 5))
+        net.blobs["cont"].data[1:] = 1
+        net.forward()
+        return net.blobs["h"].data.copy()
+
+    net = make_net(RECURRENT % kind, TEST)
+    before = [run(net) for _ in range(3)][0]
+    assert len(packings) == 2
+    for blob in net.layer_by_name["h"].blobs[:3:2]:
+        blob.data[0] += 1
+        after = run(net)
+        fresh = make_net(RECURRENT % kind, TEST)
+        for mine, theirs in zip(fresh.params, net.params, strict=True):
+            mine.data[...] = theirs.cpu_data
+        assert (after != before).any()
+        np.testing.assert_array_equal(after, run(fresh))
+        before = after
