@@ -8,4 +8,6 @@ sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from caffetools.cli.train_net import command  # noqa: E402
 
-command.main()
+# Processes that are started for further GPUs read this file as well.
+if __name__ == "__main__":
+    command.main()
