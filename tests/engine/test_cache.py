@@ -21,6 +21,8 @@ import caffetools
 from caffetools.engine.cpu import cache
 from tests.recorded import tool_environment
 
+#: Packages outside the engine that have kernels.
+ROOMS = tuple(f"caffetools.{room}." for room in ("layers", "parts", "samples", "solver"))
 PROGRAM = """
 import numpy as np
 from caffetools.engine.cpu import jit, rng
@@ -48,9 +50,10 @@ def test_the_users_folder_is_filled_once(tmp_path):
     assert "compiling kernels" not in run(NUMBA_CACHE_DIR=str(tmp_path))[1]
 
 
-ADAM = """
+PASSES = """
 import hashlib
 import numpy as np
+from caffetools.engine.cpu.conv_weights import add_bias_gradient
 from caffetools.solver import rules
 w, g, *h = np.random.default_rng(0).random((4, 30000), np.float32) - np.float32(0.4)
 h = np.abs(np.stack(h))
@@ -58,13 +61,16 @@ table, one = rules.block_table([0], [30000]), np.ones(1, np.float32)
 hyper = np.array([1e-8, 0.9, 0.999, 1.2], np.float32)
 rules.adam(w, g, h, table, np.float32(1), one, one, False, hyper)
 print(hashlib.sha256(w.tobytes() + g.tobytes() + h.tobytes()).hexdigest())
+db = np.zeros(33, np.float32)
+add_bias_gradient(w[: 33 * 784].reshape(1, 33, 28, 28), db)
+print(hashlib.sha256(db.tobytes()).hexdigest())
 """
 
 
 def test_the_process_that_compiles_computes_the_same_bits_as_later_ones(tmp_path):
     environment = {**tool_environment(), "NUMBA_CACHE_DIR": str(tmp_path)}
     first, second = (
-        subprocess.run([sys.executable, "-c", ADAM], env=environment, capture_output=True, text=True, check=True)
+        subprocess.run([sys.executable, "-c", PASSES], env=environment, capture_output=True, text=True, check=True)
         for _ in range(2)
     )
     assert "compiling kernels" in first.stderr and "compiling kernels" not in second.stderr
@@ -136,13 +142,23 @@ def test_the_key_follows_the_sources_of_kernels_that_others_call(source, monkeyp
     assert cache.cache_key() != before
 
 
-def test_kernels_call_what_the_key_covers():
-    """And their own file, whose changes numba notices."""
+def kernels_of(*packages):
     names = [module.name for module in pkgutil.walk_packages(caffetools.__path__, "caffetools.")]
-    modules = [importlib.import_module(n) for n in names if n.split(".")[1] in ("layers", "parts", "samples", "solver")]
+    modules = [importlib.import_module(name) for name in names if f"{name}.".startswith(packages)]
     kernels = {value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}
     assert len(kernels) > 50
-    for kernel in kernels:
+    return kernels
+
+
+def test_kernels_leave_the_order_of_arithmetic_to_nobody():
+    """What a compiler may change, it changes in one process and not in the next."""
+    for kernel in kernels_of("caffetools.engine.cpu.", *ROOMS):
+        assert not kernel.targetoptions.get("fastmath"), f"{kernel} of {kernel.__module__}"
+
+
+def test_kernels_call_what_the_key_covers():
+    """And their own file, whose changes numba notices."""
+    for kernel in kernels_of(*ROOMS):
         scope = inspect.getclosurevars(kernel.py_func)
         for other in (*scope.globals.values(), *scope.nonlocals.values()):
             if isinstance(other, Dispatcher):

@@ -47,7 +47,6 @@ def digests(threads):
 
 @pytest.fixture(scope="module")
 def of_one_thread():
-    digests(1)  # compiles what is not in the cache: such a process has been seen to differ from others in last bits
     return digests(1)
 
 
