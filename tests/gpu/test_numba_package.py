@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 import logging
+from importlib import import_module
+from pathlib import Path
 
 import numba
 import pytest
+
+import caffetools
 
 pytest.importorskip("numba_cuda")
 if numba.config.ENABLE_CUDASIM:
@@ -101,3 +105,12 @@ def test_numba_and_numba_cuda_have_one_configuration():
     from numba.cuda.core import config
 
     assert config is numba.config
+
+
+def test_all_kernels_are_made():
+    package = Path(caffetools.__file__).parent
+    for path in sorted({*package.rglob("*_cu.py"), *package.glob("engine/gpu/*.py")}):
+        import_module(".".join(path.relative_to(package.parent).with_suffix("").parts))
+    from caffetools.engine.gpu.launch import KERNELS
+
+    assert len(KERNELS) > 150

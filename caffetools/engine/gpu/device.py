@@ -104,7 +104,8 @@ _engine: Engine | None = None
 def count() -> int:
     """Return how many devices there are. Errors: FatalError where the driver or its devices do not work."""
     if not cuda.is_available():
-        fatal(f"The GPU cannot be used: {cuda.cuda_error() or 'the driver finds no device'}")
+        reason = " ".join(str(cuda.cuda_error() or "the driver finds no device").split())
+        fatal(f"The GPU cannot be used: {reason}")
     return SIMULATED_DEVICES if simulated() else len(cuda.gpus)
 
 
