@@ -50,7 +50,7 @@ def test_the_users_folder_is_filled_once(tmp_path):
     assert "compiling kernels" not in run(NUMBA_CACHE_DIR=str(tmp_path))[1]
 
 
-PASSES = """
+ARITHMETIC = """
 import hashlib
 import numpy as np
 from caffetools.engine.cpu.conv_weights import add_bias_gradient
@@ -70,7 +70,7 @@ print(hashlib.sha256(db.tobytes()).hexdigest())
 def test_the_process_that_compiles_computes_the_same_bits_as_later_ones(tmp_path):
     environment = {**tool_environment(), "NUMBA_CACHE_DIR": str(tmp_path)}
     first, second = (
-        subprocess.run([sys.executable, "-c", PASSES], env=environment, capture_output=True, text=True, check=True)
+        subprocess.run([sys.executable, "-c", ARITHMETIC], env=environment, capture_output=True, text=True, check=True)
         for _ in range(2)
     )
     assert "compiling kernels" in first.stderr and "compiling kernels" not in second.stderr
