@@ -92,4 +92,6 @@ def test_commands_of_the_document(folder):
     assert len(features) == 16
     labels = [int(np.argmax(datum.float_data)) for datum in features.values()]
     assert labels == [i % 3 for i in range(16)]
+    with np.load(folder / "features.npz") as stored:
+        assert {name: len(stored[name]) for name in ("pool1", "ip1")} == {"pool1": 16, "ip1": 16}
     assert (folder / "train.log.test").read_text().count("\n") == 4
