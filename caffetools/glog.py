@@ -160,7 +160,7 @@ def set_stderr_hook(hook: Callable[[], AbstractContextManager[Any]] | None) -> N
 
 
 def set_quiet(quiet: bool) -> None:
-    """Drop the I lines of this package, and keep those of scripts: in processes that another one speaks for."""
+    """Drop the I lines of this package and plain lines, not those of scripts: where another process speaks."""
     global _is_quiet
     _is_quiet = quiet
 
@@ -196,6 +196,8 @@ def note(message: object) -> None:
 
 def plain(message: object) -> None:
     """Print a line without prefix on stderr, whatever the flags say."""
+    if _is_quiet:
+        return
     with _lock:
         _write_stderr(f"{message}\n")
 

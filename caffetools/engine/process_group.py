@@ -4,17 +4,14 @@ Rank 0 talks to each of the others through a pipe; these know nobody but rank 0.
 it says how a process ends. When one fails or is killed, rank 0 logs why, with the name of the device, and ends; when
 rank 0 ends, so do the others, also in the middle of a computation that waits for ever.
 
-`start` makes the processes of a group; processes that were started by others meet with `join`.
+`start` makes the processes of a group; those that others have started meet with `rendezvous.join`.
 """
 
 from __future__ import annotations
 
-import hmac
 import multiprocessing
 import os
-import secrets
 import signal
-import socket
 import sys
 import threading
 import time
@@ -22,23 +19,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
 from caffetools import glog
-from caffetools.glog import FatalError, fatal
+from caffetools.glog import FatalError
 
 Value = TypeVar("Value")
 
 #: Seconds in which the cause of a failure may turn up after its consequences.
 GRACE = 1.0
-#: Seconds that processes which were started by others wait for each other.
-MEETING = 600.0
 #: Seconds until a process that has said that it is done is ended by force.
 FAREWELL = 30.0
 #: The exit status of a failed check, as everywhere.
 ABORTED = 134
-KEY_BYTES = 32
 _DONE = "done"
 
 
@@ -165,14 +158,16 @@ class ProcessGroup(Alone):
     def leave(self) -> None:
         """Tell the others how this process ends: that it is done, or with which error."""
         error = sys.exc_info()[1] or getattr(sys, "last_value", None)
-        failed = isinstance(error, Exception)
-        self._say(_failure_of(error) if failed and not self.leads else _DONE if not failed else None)
+        if not isinstance(error, Exception):
+            self._say(_DONE)
+        elif not self.leads:
+            # Rank 0 says by itself what is wrong; that it is gone tells the others enough.
+            self._say(_failure_of(error))
 
     def _say(self, words):
-        if words is not None:
-            with suppress(OSError):
-                for lifeline in self._lifelines:
-                    lifeline.send(words)
+        with suppress(OSError):
+            for lifeline in self._lifelines:
+                lifeline.send(words)
 
     def _end(self):
         self._say(_DONE)
@@ -333,72 +328,8 @@ def _follow(rank, names, connections, work, arguments):
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     glog.flags.minloglevel = glog.FATAL
+    glog.set_quiet(True)
     talk, lifeline = connections
     group = ProcessGroup(rank, names, [talk], [lifeline])
     with suppress(Exception), group.guarded():
         work(group, *arguments)
-
-
-# Processes that others have started
-
-
-def new_key() -> bytes:
-    """Return what the processes of a group have to know to find each other, and nobody else."""
-    return secrets.token_bytes(KEY_BYTES)
-
-
-def join(key: bytes, rank: int, ranks: int) -> ProcessGroup:
-    """Return the group of all processes of this machine that call this with the same key.
-
-    Errors: FatalError where the system cannot do it, and when somebody does not come.
-    """
-    if sys.platform != "linux":
-        fatal("Processes that train together need Linux")
-    if len(key) != KEY_BYTES:
-        fatal(f"A key of processes that train together has {KEY_BYTES} bytes, this one {len(key)}")
-    # A name without a file, which ends with the socket.
-    address, secret = "\0caffetools-" + key[: KEY_BYTES // 2].hex(), key[KEY_BYTES // 2 :]
-    talks, lifelines = _receive(address, secret, ranks) if rank == 0 else _call(address, secret, rank)
-    group = ProcessGroup(rank, [f"rank {i}" for i in range(ranks)], talks, lifelines)
-    # At the end of the process, also of one that multiprocessing has started, where atexit is not called.
-    Finalize(None, group.leave, exitpriority=0)
-    return group
-
-
-def _receive(address, secret, ranks):
-    """Wait for the others; return the pipes to talk, and the lifelines."""
-    deadline = time.monotonic() + MEETING
-    expected = [(rank, use) for use in (0, 1) for rank in range(1, ranks)]
-    connections: dict[tuple[int, int], Connection] = {}
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
-        listener.listen(len(expected))
-        while len(connections) < len(expected):
-            listener.settimeout(max(deadline - time.monotonic(), 0.01))
-            try:
-                caller, _ = listener.accept()
-            except TimeoutError:
-                missing = ", ".join(str(i) for i, use in expected if use == 1 and (i, use) not in connections)
-                fatal(f"Rank 0 has waited {MEETING:g} s for the processes of other ranks: {missing}")
-            caller.setblocking(True)
-            connection = Connection(caller.detach())
-            words = connection.recv_bytes()
-            # Only who knows the key is listened to further.
-            if hmac.compare_digest(words[: len(secret)], secret):
-                connections[tuple(words[len(secret) :])] = connection
-    return [[connections[i, use] for i in range(1, ranks)] for use in (0, 1)]
-
-
-def _call(address, secret, rank):
-    deadline = time.monotonic() + MEETING
-    connections = []
-    for use in (0, 1):
-        caller = socket.socket(socket.AF_UNIX)
-        while caller.connect_ex(address):
-            if time.monotonic() > deadline:
-                fatal(f"Rank {rank} has waited {MEETING:g} s for the process of rank 0")
-            time.sleep(0.02)
-        connection = Connection(caller.detach())
-        connection.send_bytes(secret + bytes((rank, use)))
-        connections.append([connection])
-    return connections

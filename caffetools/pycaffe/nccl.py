@@ -17,7 +17,7 @@ The processes are those of one machine; a script starts them, for example with m
 
 from __future__ import annotations
 
-from caffetools.engine import devices, process_group
+from caffetools.engine import devices, rendezvous
 from caffetools.glog import fatal
 from caffetools.pycaffe.parallel import ranks
 from caffetools.pycaffe.solver import Solver
@@ -49,7 +49,7 @@ class NCCL:
         rank, count = ranks()
         group = training.group
         if count > 1:
-            group = training.group = process_group.join(uid, rank, count)
+            group = training.group = rendezvous.join(uid, rank, count)
         from caffetools.solver.exchange_cu import GradientExchange
 
         self._exchange = GradientExchange(net, group, training.param.iter_size)
@@ -60,7 +60,7 @@ class NCCL:
     def new_uid() -> bytes:
         """Return what processes that are to train together need to find each other. Errors: as for the class."""
         _check()
-        return process_group.new_key()
+        return rendezvous.new_key()
 
     def bcast(self) -> None:
         """Give all processes the parameters of rank 0; all call this."""

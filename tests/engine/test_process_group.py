@@ -12,8 +12,9 @@ import time
 
 import pytest
 
-from caffetools.engine import process_group
-from caffetools.engine.process_group import Alone, join, new_key
+from caffetools.engine import rendezvous
+from caffetools.engine.process_group import Alone
+from caffetools.engine.rendezvous import join, new_key
 from tests.recorded import tool_environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="as NCCL, for Linux")
@@ -178,6 +179,11 @@ def test_processes_of_others_meet():
 
 @pytest.mark.parametrize(("rank", "words"), [(0, "other ranks: 1"), (1, "the process of rank 0")])
 def test_somebody_does_not_come(rank, words, monkeypatch):
-    monkeypatch.setattr(process_group, "MEETING", 0.1)
+    monkeypatch.setattr(rendezvous, "MEETING", 0.1)
     with pytest.raises(RuntimeError, match=words):
         join(new_key(), rank, 2)
+
+
+def test_a_key_that_is_none():
+    with pytest.raises(RuntimeError, match="has 32 bytes, this one 3"):
+        join(b"uid", 0, 2)

@@ -143,3 +143,15 @@ def test_backtrace_at(capfd):
     line_of_call()
     err = capfd.readouterr().err
     assert "(stacktrace:\n" in err and "in test_backtrace_at" in err and err.endswith(") here\n")
+
+
+def test_quiet_for_another_process_that_speaks(capfd):
+    """Scripts are still heard, and so are warnings and errors."""
+    glog.set_quiet(True)
+    try:
+        for name in ("caffetools.net.net", "__main__"):
+            exec("glog.info('i'); glog.warning('w')", {"glog": glog, "__name__": name})
+        glog.plain("p")
+    finally:
+        glog.set_quiet(False)
+    assert [line[0] for line in capfd.readouterr().err.splitlines()] == ["W", "I", "W"]

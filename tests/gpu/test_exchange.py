@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from caffetools.engine.process_group import join, new_key
+from caffetools.engine.rendezvous import join, new_key
 from tests.gpu.nets import CLASSIFIER, classifier
 from tests.gpu.test_iteration import NOTHING, iteration
 

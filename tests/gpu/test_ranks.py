@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numba
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from caffetools.engine import process_group
 from caffetools.formats import binary, prototxt
 from caffetools.formats import blob as blob_format
+from caffetools.formats.db import open_db
 from caffetools.proto import caffe_pb2
 from caffetools.tools import reproduction, train
 from tests.recorded import run_tool, tool_environment
@@ -320,6 +322,18 @@ def test_a_script_one_of_whose_processes_fails():
     done = run_script("fail")
     assert done.returncode == 134
     assert len(re.findall(r"^F.*\] rank 1: ValueError: enough$", done.stderr, re.MULTILINE)) == 1
+
+
+@pytest.mark.slow
+def test_each_reads_its_records_and_rank_0_writes():
+    output = 'bottom: "data" bottom: "label" hdf5_output_param { file_name: "out.h5" }'
+    write("max_iter: 3 random_seed: 3", MORE=f'layer {{ name: "o" type: "HDF5Output" {output} }}')
+    train.train("solver.prototxt", gpu="0,1")
+    with h5py.File("out.h5") as file:
+        written = file["label"][:].ravel().tolist()
+    with open_db("lmdb", "mnist_train_lmdb", "r") as database:
+        labels = [caffe_pb2.Datum.FromString(value).label for _, value in database]
+    assert written == (labels[::2] * 3)[:12]
 
 
 @pytest.mark.slow
