@@ -1,4 +1,4 @@
-"""Training on two GPUs of the simulator, in two processes: the numbers of one, signals, failures, exact resuming."""
+"""Training on two GPUs, in two processes: the numbers of one, signals, failures, exact resuming."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import time
 from pathlib import Path
 
 import h5py
-import numba
 import numpy as np
 import pytest
 
-from caffetools.engine import process_group
+from caffetools.engine import devices, process_group
 from caffetools.formats import binary, prototxt
 from caffetools.formats import blob as blob_format
 from caffetools.formats.db import open_db
@@ -25,7 +24,7 @@ from tests.recorded import run_tool, tool_environment
 from tests.solver.small_run import lay_out
 
 pytestmark = [
-    pytest.mark.skipif(not numba.config.ENABLE_CUDASIM, reason="two devices are there in the simulator"),
+    pytest.mark.skipif(bool(devices.why_no_gpu()) or devices.gpu_count() < 2, reason="fewer than two GPUs"),
     pytest.mark.skipif(sys.platform != "linux", reason="as NCCL, for Linux"),
 ]
 
