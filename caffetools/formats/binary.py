@@ -8,7 +8,8 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from caffetools import glog
-from caffetools.formats import files
+from caffetools.formats import files, foreign_fields
+from caffetools.proto import caffe_pb2
 
 M = TypeVar("M", bound=Message)
 
@@ -38,6 +39,13 @@ def read(path: str | os.PathLike[str], message_class: type[M]) -> M:
             reason = _refusal(data, kind)
         else:
             reason = _missing(message)
+        if reason and message_class is caffe_pb2.NetParameter:
+            found = foreign_fields.read_net(data)
+            if found is not None:
+                message, dropped = found
+                reason = ""
+                for field in dropped:
+                    glog.info(f"{path}: {field}, is left out: a fork of Caffe uses its number for something else")
     if reason:
         expression = f"ReadProtoFromBinaryFile({_ARGUMENTS.get(kind, 'filename, proto')})"
         glog.check(False, expression, f"Failed to parse {kind} file: {path} ({reason})")

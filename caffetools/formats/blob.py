@@ -9,6 +9,7 @@ import numpy as np
 
 from caffetools import glog
 from caffetools.formats import binary
+from caffetools.formats.wire import read_varint, varint
 from caffetools.proto import caffe_pb2
 
 _LEGACY = ("num", "channels", "height", "width")
@@ -110,37 +111,15 @@ def _key(number: int) -> bytes:
     return varint(number << 3 | _LENGTH_DELIMITED)
 
 
-def varint(value: int) -> bytes:
-    """A number as protobuf writes it: seven bits a byte, the lowest first; all but the last have the top bit set."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
 def _wire_fields(wire: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Keys and contents of the length-delimited fields of a serialized BlobProto."""
     view = memoryview(wire)
     position = 0
     while position < len(view):
         start = position
-        key, position = _read_varint(view, position)
-        value, after = _read_varint(view, position)
+        key, position = read_varint(view, position)
+        value, after = read_varint(view, position)
         if key & 7 == _LENGTH_DELIMITED:
             yield wire[start:position], view[after : after + value]
             after += value
         position = after  # num, channels, height and width are varints themselves
-
-
-def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
-    """The number at a position, and the position behind it."""
-    value = shift = 0
-    while True:
-        byte = view[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7

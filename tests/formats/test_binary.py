@@ -68,7 +68,7 @@ def test_mean_file_that_is_none(tmp_path):
 
 def test_missing_required_field(tmp_path):
     net = caffe_pb2.NetParameter()
-    net.layer.add().clip_param.min = 1
+    net.layer.add(type="Clip").clip_param.min = 1
     missing = "(required fields are missing: layer[0].clip_param.max)"
     assert refusal(tmp_path, net.SerializePartialToString()) == f"{NET}F {missing}"
     with pytest.raises(FatalError, match="Cannot write .*: required fields are missing: layer"):
