@@ -1,4 +1,4 @@
-"""BN on the GPU; the mathematics is in `bn`, the sums over channels are those of `batch_norm_cu`."""
+"""BN on the GPU; the mathematics is in `bn`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from numba import cuda
 
 from caffetools.engine.gpu import vector
 from caffetools.engine.gpu.device import current
-from caffetools.engine.gpu.launch import THREADS, cuda_kernel, launch, launch_blocks
+from caffetools.engine.gpu.index import middle
+from caffetools.engine.gpu.launch import cuda_kernel, launch
 from caffetools.engine.gpu.memory import device_array, zero
-from caffetools.layers.batch_norm_cu import backward_sums, batch_statistics
+from caffetools.parts.channel_sums_cu import ChannelSums
 
 
 def setup(layer, bottom, top):
@@ -24,6 +25,7 @@ def setup(layer, bottom, top):
 
 
 def reshape(layer, bottom, top):
+    layer.gpu.channel_sums = ChannelSums(layer.items, layer.channels, layer.spatial, layer.dtype)
     keep = layer.in_place and not layer.use_running
     layer.gpu.kept_input = device_array(current(), bottom[0].count, layer.dtype) if keep else None
 
@@ -50,9 +52,7 @@ def _statistics(layer, x):
     moments = gpu.mean, gpu.inv_std
     nothing = layer.dtype.type(0)  # of the old statistics stays: those of the batch are wanted
     collect = gpu.batch_mean, gpu.batch_var, gpu.weight
-    launch_blocks(
-        batch_statistics, layer.channels, THREADS, x, layer.spatial, layer.eps, nothing, *collect, *moments
-    )
+    gpu.channel_sums.moments(x, layer.eps, nothing, collect, *moments)
     if not layer.segnet:
         count = layer.items * layer.spatial
         # These forks collect the variance of the batch itself; the kernel's is the unbiased one.
@@ -75,9 +75,7 @@ def backward(layer, top, propagate_down, bottom):
         return
     x = bottom[0].gpu_data if gpu.kept_input is None else gpu.kept_input
     moments = (gpu.zeros, gpu.ones) if layer.affine_only else (gpu.mean, gpu.inv_std)
-    launch_blocks(
-        backward_sums, layer.channels, THREADS, x, dy, *moments, layer.spatial, gpu.sums, gpu.products
-    )
+    gpu.channel_sums.gradient_means(x, dy, *moments, gpu.sums, gpu.products)
     count = layer.dtype.type(layer.items * layer.spatial)
     for blob, means, wanted in zip(
         layer.blobs, (gpu.products, gpu.sums), layer.param_propagate_down, strict=False
@@ -114,7 +112,7 @@ def add_multiple(factor, x, y):
 @cuda_kernel
 def bn_forward(x, mean, inv_std, slope, bias, spatial, y):
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        c = i // spatial % mean.size
+        c = middle(i, mean.size, spatial)
         y[i] = slope[c] * ((x[i] - mean[c]) * inv_std[c]) + bias[c]
 
 
@@ -122,6 +120,6 @@ def bn_forward(x, mean, inv_std, slope, bias, spatial, y):
 def bn_backward(x, dy, mean, inv_std, slope, spatial, sums, products, dx):
     """sums, products: means over each channel of dy and of dy times the normalised x."""
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        c = i // spatial % mean.size
+        c = middle(i, mean.size, spatial)
         normalised = (x[i] - mean[c]) * inv_std[c]
         dx[i] = slope[c] * inv_std[c] * (dy[i] - sums[c] - normalised * products[c])

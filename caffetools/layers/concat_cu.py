@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numba import cuda
 
+from caffetools.engine.gpu.index import quotient
 from caffetools.engine.gpu.launch import cuda_kernel, launch
 
 
@@ -24,11 +25,13 @@ def backward(layer, top, propagate_down, bottom):
 def insert_columns(source, width, columns, first, matrix):
     """Write a matrix of `width` columns over those of a wider one from `first` on."""
     for i in range(cuda.grid(1), source.size, cuda.gridsize(1)):
-        matrix[i // width * columns + first + i % width] = source[i]
+        row = quotient(i, width)
+        matrix[row * columns + first + i - row * width] = source[i]
 
 
 @cuda_kernel
 def extract_columns(matrix, width, columns, first, target):
     """Write the columns of a matrix from `first` on to one of `width` columns."""
     for i in range(cuda.grid(1), target.size, cuda.gridsize(1)):
-        target[i] = matrix[i // width * columns + first + i % width]
+        row = quotient(i, width)
+        target[i] = matrix[row * columns + first + i - row * width]

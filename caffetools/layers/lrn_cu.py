@@ -9,6 +9,7 @@ from __future__ import annotations
 from numba import cuda
 
 from caffetools.engine.gpu.device import current
+from caffetools.engine.gpu.index import quotient
 from caffetools.engine.gpu.launch import cuda_kernel, launch
 from caffetools.engine.gpu.memory import device_array
 
@@ -53,7 +54,9 @@ def backward(layer, top, propagate_down, bottom):
 def window_energy(x, tall, wide, inner, reach_h, reach_w, alpha, offset, energy):
     """energy = offset + alpha * sum of x^2 over the window around each element."""
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        h, w = i // (wide * inner) % tall, i // inner % wide
+        place = quotient(i, inner)
+        line = quotient(place, wide)
+        h, w = line - quotient(line, tall) * tall, place - line * wide
         total = x.dtype.type(0)
         for a in range(max(0, h - reach_h), min(tall, h + reach_h + 1)):
             for b in range(max(0, w - reach_w), min(wide, w + reach_w + 1)):
@@ -80,7 +83,9 @@ def lrn_backward(
     x, dy, energy, weighted, tall, wide, inner, reach_h, reach_w, beta, factor, dx
 ):
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        h, w = i // (wide * inner) % tall, i // inner % wide
+        place = quotient(i, inner)
+        line = quotient(place, wide)
+        h, w = line - quotient(line, tall) * tall, place - line * wide
         total = x.dtype.type(0)
         for a in range(max(0, h - reach_h), min(tall, h + reach_h + 1)):
             for b in range(max(0, w - reach_w), min(wide, w + reach_w + 1)):

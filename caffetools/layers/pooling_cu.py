@@ -10,6 +10,7 @@ import numpy as np
 from numba import cuda
 
 from caffetools.engine.gpu.device import current
+from caffetools.engine.gpu.index import quotient
 from caffetools.engine.gpu.launch import cuda_device, cuda_kernel, launch
 from caffetools.engine.gpu.memory import device_array
 from caffetools.engine.gpu.rng import random_uniform
@@ -80,21 +81,22 @@ def _refuse(layer, dy, dx):
 @cuda_device
 def first_window(place, kernel, stride, pad):
     """Return the first window along an axis that reaches an element."""
-    return 0 if place + pad < kernel else (place + pad - kernel) // stride + 1
+    return 0 if place + pad < kernel else quotient(place + pad - kernel, stride) + 1
 
 
 @cuda_device
 def last_window(place, stride, pad, windows):
     """Return one more than the last window along an axis that reaches an element."""
-    return min((place + pad) // stride + 1, windows)
+    return min(quotient(place + pad, stride) + 1, windows)
 
 
 @cuda_kernel
 def max_pool(x, height, width, rows, columns, kh, kw, sh, sw, ph, pw, y, index):
     lowest = x.dtype.type(LOWEST)
     for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
-        plane = i // (rows * columns)
-        top, left = i // columns % rows * sh - ph, i % columns * sw - pw
+        line = quotient(i, columns)
+        plane = quotient(line, rows)
+        top, left = (line - plane * rows) * sh - ph, (i - line * columns) * sw - pw
         best, where = lowest, -1
         for h in range(max(top, 0), min(top + kh, height)):
             for w in range(max(left, 0), min(left + kw, width)):
@@ -116,8 +118,10 @@ def index_as_float(index, mask):
 def gather_chosen(dy, index, height, width, rows, columns, kh, kw, sh, sw, ph, pw, dx):
     """dx = sum of the dy whose window chose this element."""
     for i in range(cuda.grid(1), dx.size, cuda.gridsize(1)):
-        plane, own = i // (height * width), i % (height * width)
-        h, w = own // width, own % width
+        plane = quotient(i, height * width)
+        own = i - plane * height * width
+        h = quotient(own, width)
+        w = own - h * width
         total = dy.dtype.type(0)
         for row in range(first_window(h, kh, sh, ph), last_window(h, sh, ph, rows)):
             for column in range(first_window(w, kw, sw, pw), last_window(w, sw, pw, columns)):
@@ -130,8 +134,9 @@ def gather_chosen(dy, index, height, width, rows, columns, kh, kw, sh, sw, ph, p
 @cuda_kernel
 def average_pool(x, height, width, rows, columns, kh, kw, sh, sw, ph, pw, y):
     for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
-        plane = i // (rows * columns)
-        top, left = i // columns % rows * sh - ph, i % columns * sw - pw
+        line = quotient(i, columns)
+        plane = quotient(line, rows)
+        top, left = (line - plane * rows) * sh - ph, (i - line * columns) * sw - pw
         # The padding counts, as far as it reaches.
         area = (min(top + kh, height + ph) - top) * (min(left + kw, width + pw) - left)
         total = x.dtype.type(0)
@@ -144,8 +149,10 @@ def average_pool(x, height, width, rows, columns, kh, kw, sh, sw, ph, pw, y):
 @cuda_kernel
 def average_pool_backward(dy, height, width, rows, columns, kh, kw, sh, sw, ph, pw, dx):
     for i in range(cuda.grid(1), dx.size, cuda.gridsize(1)):
-        plane, own = i // (height * width), i % (height * width)
-        h, w = own // width, own % width
+        plane = quotient(i, height * width)
+        own = i - plane * height * width
+        h = quotient(own, width)
+        w = own - h * width
         total = dy.dtype.type(0)
         for row in range(first_window(h, kh, sh, ph), last_window(h, sh, ph, rows)):
             top = row * sh - ph

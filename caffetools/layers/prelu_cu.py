@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numba import cuda
 
+from caffetools.engine.gpu.index import middle
 from caffetools.engine.gpu.launch import THREADS, cuda_kernel, launch, launch_blocks
 from caffetools.engine.gpu.reduce import block_sum
 from caffetools.parts.elementwise_cu import Elementwise
@@ -38,14 +39,14 @@ def prelu_forward(x, slopes, inner, y):
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
         v = x[i]
         # The comparison is written so that a NaN goes through unchanged.
-        y[i] = slopes[i // inner % slopes.size] * v if v < zero else v
+        y[i] = slopes[middle(i, slopes.size, inner)] * v if v < zero else v
 
 
 @cuda_kernel
 def prelu_backward(x, dy, slopes, inner, dx):
     zero = x.dtype.type(0)
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        dx[i] = dy[i] if x[i] > zero else slopes[i // inner % slopes.size] * dy[i]
+        dx[i] = dy[i] if x[i] > zero else slopes[middle(i, slopes.size, inner)] * dy[i]
 
 
 @cuda_kernel

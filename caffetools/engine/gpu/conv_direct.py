@@ -11,8 +11,8 @@ import numpy as np
 from numba import cuda
 
 from caffetools.engine.gpu.conv_geometry import Geometry
-from caffetools.engine.gpu.conv_tiles import quotient
 from caffetools.engine.gpu.device import current
+from caffetools.engine.gpu.index import quotient
 from caffetools.engine.gpu.launch import THREADS, cuda_kernel, launch, launch_blocks
 from caffetools.engine.gpu.memory import to_device
 from caffetools.engine.gpu.reduce import block_sum

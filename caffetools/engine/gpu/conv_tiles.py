@@ -25,7 +25,8 @@ from caffetools.engine.gpu.conv_geometry import (
 )
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
-from caffetools.engine.gpu.launch import Kernel, cuda_device, cuda_kernel
+from caffetools.engine.gpu.index import quotient
+from caffetools.engine.gpu.launch import Kernel, cuda_kernel
 from caffetools.engine.gpu.memory import to_device
 
 #: A block has SIDE x SIDE threads.
@@ -120,12 +121,6 @@ class GatheredProduct:
         self.kernel.start(
             engine, blocks, THREADS, (w, x, *biased, y, self._shape, self._classes, self._table)
         )
-
-
-@cuda_device
-def quotient(a, b):
-    """Return a // b of numbers that are not negative and fit into 32 bits, which is several times faster than 64."""
-    return np.int32(np.uint32(a) // np.uint32(b))
 
 
 def sizes_of(each: tuple[int, int]) -> tuple[int, int]:

@@ -12,9 +12,10 @@ import numpy as np
 from numba import cuda
 
 from caffetools.engine.gpu.conv_geometry import STEP, Geometry, window_table
-from caffetools.engine.gpu.conv_tiles import SIDE, THREADS, choose_tile, named, quotient, sizes_of
+from caffetools.engine.gpu.conv_tiles import SIDE, THREADS, choose_tile, named, sizes_of
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
+from caffetools.engine.gpu.index import quotient
 from caffetools.engine.gpu.launch import THREADS as REDUCING
 from caffetools.engine.gpu.launch import cuda_kernel, launch, launch_blocks
 from caffetools.engine.gpu.memory import to_device

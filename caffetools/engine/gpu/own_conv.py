@@ -16,6 +16,7 @@ from caffetools.engine.gpu.conv_geometry import Geometry
 from caffetools.engine.gpu.conv_tiles import GatheredProduct
 from caffetools.engine.gpu.conv_weights import WeightGradient
 from caffetools.engine.gpu.device import current
+from caffetools.engine.gpu.index import middle
 from caffetools.engine.gpu.launch import cuda_kernel, launch
 from caffetools.engine.gpu.unfold import UnfoldedConvolution
 
@@ -117,4 +118,4 @@ def add_bias(y, bias, plane: int) -> None:
 def add_to_planes(values, plane, y):
     """y_(n c i) += values_c"""
     for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
-        y[i] += values[i // plane % values.size]
+        y[i] += values[middle(i, values.size, plane)]
