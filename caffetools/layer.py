@@ -16,7 +16,7 @@ import numpy as np
 
 from caffetools import filler
 from caffetools.blob import Blob, FlatBuffer, shape_text
-from caffetools.engine.cpu.kept import Kept
+from caffetools.engine.cpu.kept import Kept, Packing
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.formats import blob as blob_format
 from caffetools.glog import check, check_eq, check_ge, check_le, fatal, info
@@ -160,6 +160,17 @@ class Layer:
             kept = self._kept[index] = Kept()
         kept.version = version
         return kept
+
+    def packings(self) -> Sequence[Packing]:
+        """Return the packings of parameters that forward passes keep, where they keep any."""
+        return ()
+
+    @property
+    def kept_bytes(self) -> int:
+        """What packed forms of parameters take that forward passes leave for the next ones."""
+        if self.phase != TEST or self.context.engine is not None:
+            return 0
+        return sum(packing.packed_size * packing.dtype.itemsize for packing in self.packings())
 
     def forget_kept(self) -> None:
         """Drop what was kept of parameters, for packings that there are no longer."""

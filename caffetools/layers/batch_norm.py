@@ -122,7 +122,7 @@ class BatchNormLayer(Layer):
 
     def collected_affine(self) -> tuple[np.ndarray, np.ndarray]:
         """Return scale and shift of each channel by the collected statistics."""
-        mean_sum, var_sum, weight = (blob.data for blob in self.blobs[:3])
+        mean_sum, var_sum, weight = (blob.cpu_data for blob in self.blobs[:3])
         factor = 1 / weight[0] if weight[0] else weight[0]
         np.divide(1, np.sqrt(var_sum * factor + self.eps), out=self.inv_std)
         return self.inv_std, -mean_sum * factor * self.inv_std

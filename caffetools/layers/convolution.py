@@ -125,6 +125,9 @@ class ConvolutionLayer(Layer):
         kept = self.kept_of(0)
         return self.blobs[0].cpu_data.reshape(self.w_shape), kept
 
+    def packings(self):
+        return self.plan.forward_packings()
+
     def forward(self, bottom, top):
         w, kept = self.filters()
         b = self.blobs[1].data if len(self.blobs) > 1 else None

@@ -29,6 +29,9 @@ class DeconvolutionLayer(ConvolutionLayer):
     def make_plan(self):
         return self.plan_for(self.y_shape)
 
+    def packings(self):
+        return self.plan.backward_packings()
+
     def forward(self, bottom, top):
         w, kept = self.filters()
         for below, above in zip(bottom, top, strict=True):

@@ -313,12 +313,16 @@ class Net:
         return weights.to_proto(self, diffs)
 
     def memory(self) -> dict[str, int]:
-        """Return the bytes of data, diffs and parameters (with their gradients).
+        """Return the bytes of data, diffs and parameters (with their gradients), and in the TEST phase of the packed
+        weights that layers keep.
 
         With a plan, data and diffs, and the layers' copies of data, are one number: they share memory.
         """
         size = self.context.dtype.itemsize
         parameters = {"parameters": (self.flat_data.size + self.flat_diff.size) * size}
+        kept = sum(layer.kept_bytes for layer in self.layers)
+        if kept:
+            parameters["packed weights"] = kept
         if self.memory_plan is not None:
             return {"data and diffs": self.memory_plan.bytes + self.memory_plan.fixed_bytes} | parameters
         needed = [

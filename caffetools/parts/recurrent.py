@@ -168,6 +168,9 @@ class RecurrentLayer(Layer):
             after = [state[1:] for state in self.states]
             self._report("Forward", "top", zip(self.state_names, after, strict=True), "data")
 
+    def packings(self):
+        return self.weights_x, self.weights_h
+
     def _weights(self):
         """Return W_x and W_h, packed for `multiply_step`."""
         ready = []

@@ -37,8 +37,8 @@ class Row:
     tops: their shapes. in_place: whether it overwrites its bottom. kernel, stride, pad: along each spatial
     axis, of layers with a window. parameters: numbers that are learnt. statistics: those that BatchNorm
     gathers. multiply_adds: of the whole batch. data, diffs: values and gradients of its tops. scratch: what
-    it keeps for itself, such as a copy of the input that it overwrites. weights: parameters with their
-    gradients, and statistics.
+    it keeps for itself, such as a copy of the input that it overwrites, or packed weights. weights: parameters
+    with their gradients, and statistics.
     """
 
     name: str
@@ -222,7 +222,7 @@ class _Rows:
             row.group = layer.param.convolution_param.group
         if layer.type in MULTIPLY_ADDS:
             row.multiply_adds = MULTIPLY_ADDS[layer.type](layer, below, above)
-        row.scratch = own_memory(layer, [*below, *above])
+        row.scratch = own_memory(layer, [*below, *above]) + layer.kept_bytes
         return row
 
     def _count_tops(self, row, bottoms, tops):

@@ -12,6 +12,7 @@ from caffetools.engine.cpu.conv_winograd import WinogradProduct
 from caffetools.engine.cpu.kept import Kept
 from caffetools.formats import binary
 from caffetools.layer import TEST, TRAIN
+from caffetools.net.fused.affine import AffineStep
 
 FILLERS = 'weight_filler { type: "gaussian" std: 0.3 } bias_filler { type: "gaussian" std: 0.3 }'
 
@@ -251,6 +252,49 @@ def test_kept_or_not_the_numbers_are_the_same(make_net, net, monkeypatch):
     fresh = make_net(NET, TEST)
     fresh.blobs["x"].data[...] = X
     np.testing.assert_array_equal(result(fresh), kept)
+
+
+def test_memory_counts_what_is_kept(net):
+    kept = [packed.nbytes for layer in net.layers[1:] for _, packed in layer.kept_of(0).arrays.values()]
+    assert net.memory()["packed weights"] == sum(kept) > 0
+
+
+NORMALISED = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 4 dim: 6 dim: 6 } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 8 kernel_size: 3
+  weight_filler { type: "gaussian" std: 0.3 } } }
+layer { name: "n" type: "BatchNorm" bottom: "c" top: "c" }
+layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
+"""
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize(("name", "index"), [("n", 0), ("n", 1), ("n", 2), ("s", 0), ("s", 1)])
+def test_folded_normalisation(make_net, monkeypatch, name, index, held):
+    def run(net):
+        net.blobs["x"].data[...] = X[:, :8, :6, :6].reshape(2, 4, 6, 6)
+        net.forward()
+        return net.blobs["c"].data.copy()
+
+    folds = []
+    monkeypatch.setattr(AffineStep, "_fold", lambda self, fold=AffineStep._fold: folds.append(self) or fold(self))
+    net = make_net(NORMALISED, TEST)
+    for param in net.params:
+        param.data[...] = np.random.default_rng(param.count).uniform(0.5, 1, param.shape)
+    before = [run(net) for _ in range(3)][0]
+    assert len(folds) == 1
+    array = net.layer_by_name[name].blobs[index].data
+    if held:
+        run(net)
+    array[...] *= 2
+    if not held:
+        del array
+    after = run(net)
+    fresh = make_net(NORMALISED, TEST)
+    for mine, theirs in zip(fresh.params, net.params, strict=True):
+        mine.data[...] = theirs.cpu_data
+    assert (after != before).any()
+    np.testing.assert_array_equal(after, run(fresh))
 
 
 RECURRENT = """

@@ -23,6 +23,7 @@ from caffetools.engine.cpu.conv_channels_weights import ChannelsFilterGradient
 from caffetools.engine.cpu.conv_depthwise import DepthwiseFilterGradient, DepthwiseProduct, is_depthwise
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
+from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
 from caffetools.engine.cpu.conv_weights import FilterGradient
 from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
@@ -76,9 +77,13 @@ class ConvPlan:
         if self.geometry.images > 0:  # a filter may have left none, and then there is nothing to add
             self._backward_weights.run(x, dy, dw, db)
 
-    def kept_bytes(self) -> int:
-        """Return what packed filters take where `forward` keeps them."""
-        return self._forward.kept_bytes
+    def forward_packings(self) -> list[PackedProduct]:
+        """Return the packings of filters that `forward` keeps."""
+        return [self._forward] if self._forward.keeps else []
+
+    def backward_packings(self) -> list[PackedProduct]:
+        """Return the packings of filters that `backward_data` keeps."""
+        return [self._backward_data] if self._backward_data.keeps else []
 
     @cached_property
     def _forward(self):

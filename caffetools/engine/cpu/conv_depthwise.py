@@ -69,7 +69,7 @@ class Strips:
 class DepthwiseProduct:
     """y from x, or dx from dy if `transposed`; x and y stand for the input and the output of either below."""
 
-    kept_bytes = 0
+    keeps = False
 
     def __init__(self, geometry: Geometry, transposed: bool):
         self.strips, self.transposed = Strips(geometry, transposed), transposed

@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from caffetools.engine.cpu.conv import ConvPlan
+from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.kept import Kept
 from caffetools.engine.cpu.workspace import scratch
 
@@ -82,9 +83,13 @@ class NdConvPlan:
         """Add the gradients of the filters to dw and, if given, those of the bias to db."""
         self.plan.backward_weights(self._unfold(x), self._planes_of(dy), dw.reshape(self.w_flat), db)
 
-    def kept_bytes(self) -> int:
-        """Return what packed filters take where `forward` keeps them."""
-        return self.plan.kept_bytes()
+    def forward_packings(self) -> list[PackedProduct]:
+        """Return the packings of filters that `forward` keeps."""
+        return self.plan.forward_packings()
+
+    def backward_packings(self) -> list[PackedProduct]:
+        """Return the packings of filters that `backward_data` keeps."""
+        return self.plan.backward_packings()
 
     def _unfold(self, x):
         unfolded = self._scratch("conv unfolded", self.flat_shape)

@@ -16,11 +16,6 @@ class PackedProduct(Packing):
 
     keeps = True
 
-    @property
-    def kept_bytes(self) -> int:
-        """What the packed filters take where they are kept."""
-        return self.packed_size * self.dtype.itemsize if self.keeps else 0
-
     def run(
         self,
         x: np.ndarray,

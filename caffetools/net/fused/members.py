@@ -59,9 +59,9 @@ class FusedStep:
         return between + [blob for member in self.members for blob in member.layer.kept()]
 
     def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the parameters of the Scale layer."""
+        """Return the parameters of the Scale layer, for reading."""
         layer = self.scale.layer
-        return layer.blobs[0].flat_data, layer.blobs[1].flat_data if layer.has_bias else layer.no_bias
+        return layer.blobs[0].cpu_data, layer.blobs[1].cpu_data if layer.has_bias else layer.no_bias
 
     def forward(self) -> None:
         """Compute what the last layer gives from what the first one gets."""
