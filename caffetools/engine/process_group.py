@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
+from typing import Any
 
 from caffetools import glog
+from caffetools.engine.group import Alone, LostPeer
 from caffetools.glog import FatalError
-
-Value = TypeVar("Value")
 
 #: Seconds in which the cause of a failure may turn up after its consequences.
 GRACE = 1.0
@@ -33,35 +32,6 @@ FAREWELL = 30.0
 #: The exit status of a failed check, as everywhere.
 ABORTED = 134
 _DONE = "done"
-
-
-class LostPeer(FatalError):
-    """The processes of a group cannot reach each other any longer: a consequence, not a cause."""
-
-
-class Alone:
-    """What a group is for a process that has no others, or does not know them.
-
-    rank, ranks: this process among those that train together. can_ask: whether it can reach them.
-    """
-
-    can_ask = False
-
-    def __init__(self, rank: int = 0, ranks: int = 1):
-        self.rank, self.ranks = rank, ranks
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process logs, tests and takes snapshots."""
-        return self.rank == 0
-
-    def agree(self, decide: Callable[[], Value], otherwise: Value | None = None) -> Value:
-        """Return what rank 0 decides; `otherwise` for other ranks, which cannot ask it."""
-        return decide() if self.leads else otherwise
-
-    def gather(self, value: Value) -> list[Value]:
-        """Return the values of all processes that can be asked, in the order of ranks; to rank 0 only."""
-        return [value] if self.leads else []
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ The processes are those of one machine; a script starts them, for example with m
 
 from __future__ import annotations
 
-from caffetools.engine import devices, rendezvous
+from caffetools.engine import devices
 from caffetools.glog import fatal
 from caffetools.pycaffe.parallel import ranks
 from caffetools.pycaffe.solver import Solver
@@ -49,6 +49,8 @@ class NCCL:
         rank, count = ranks()
         group = training.group
         if count > 1:
+            from caffetools.engine import rendezvous
+
             group = training.group = rendezvous.join(uid, rank, count)
         from caffetools.solver.exchange_cu import GradientExchange
 
@@ -60,6 +62,8 @@ class NCCL:
     def new_uid() -> bytes:
         """Return what processes that are to train together need to find each other. Errors: as for the class."""
         _check()
+        from caffetools.engine import rendezvous
+
         return rendezvous.new_key()
 
     def bcast(self) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from caffetools import solver as engine
 from caffetools import upgrade
-from caffetools.engine.process_group import Alone
+from caffetools.engine.group import Alone
 from caffetools.proto import caffe_pb2
 from caffetools.pycaffe import mode
 from caffetools.pycaffe.mode import random_source

@@ -14,7 +14,7 @@ from itertools import groupby
 from caffetools.blob import Blob
 from caffetools.engine.gpu.communicator import connect
 from caffetools.engine.gpu.events import Event
-from caffetools.engine.process_group import ProcessGroup
+from caffetools.engine.group import Alone
 from caffetools.net import Net
 
 #: Means of fewer bytes wait for those of the next layers: each costs some microseconds, however small.
@@ -44,7 +44,7 @@ class GradientExchange:
     the last one is followed.
     """
 
-    def __init__(self, net: Net, group: ProcessGroup, passes: int, least_bytes: int = LEAST_BYTES):
+    def __init__(self, net: Net, group: Alone, passes: int, least_bytes: int = LEAST_BYTES):
         self.net, self.passes = net, passes
         self._engine = net.context.engine
         self._communicator = connect(self._engine, group)

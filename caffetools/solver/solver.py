@@ -16,7 +16,7 @@ import numpy as np
 
 from caffetools.engine.aligned import aligned_zeros
 from caffetools.engine.cpu.rng import RandomSource
-from caffetools.engine.process_group import Alone
+from caffetools.engine.group import Alone
 from caffetools.formats import prototxt
 from caffetools.glog import check, check_ge, fatal, info
 from caffetools.layer import Context

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from caffetools.engine import process_group
 from caffetools.engine.cpu.rng import RandomSource
-from caffetools.engine.process_group import Alone, ProcessGroup
+from caffetools.engine.group import Alone
 from caffetools.solver import Solver, signals
 from caffetools.tools import engines
 
 if TYPE_CHECKING:
+    from caffetools.engine.process_group import ProcessGroup
     from caffetools.solver.exchange_cu import GradientExchange
 
 
@@ -23,7 +23,12 @@ def start(gpu: str, work: Callable[..., object], *arguments: object) -> ProcessG
     work: called in them with the group and `arguments`; a function of a module.
     """
     numbers = engines.several(gpu)
-    return process_group.start([f"GPU {n}" for n in numbers], work, *arguments) if numbers else None
+    if not numbers:
+        return None
+    # Only here: it brings multiprocessing along.
+    from caffetools.engine import process_group
+
+    return process_group.start([f"GPU {n}" for n in numbers], work, *arguments)
 
 
 def watch_signals(effects: dict[str, str], group: Alone) -> AbstractContextManager:

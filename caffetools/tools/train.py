@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from caffetools import upgrade
 from caffetools.engine.cpu.rng import RandomSource
-from caffetools.engine.process_group import Alone, ProcessGroup
+from caffetools.engine.group import Alone
 from caffetools.glog import check, check_gt, info, note
 from caffetools.proto import caffe_pb2
 from caffetools.solver import Solver, newest, report, signals
@@ -19,6 +19,7 @@ from caffetools.tools.run_folder import Origin
 
 if TYPE_CHECKING:
     from caffetools.engine.gpu.device import Engine
+    from caffetools.engine.process_group import ProcessGroup
 
 AUTO = "auto"
 ALONE = Alone()

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from caffetools.engine import rendezvous
-from caffetools.engine.process_group import Alone
+from caffetools.engine.group import Alone
 from caffetools.engine.rendezvous import join, new_key
 from tests.recorded import tool_environment
 
@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="as NCCL, for Li
 PROGRAM = """
 import os, signal, sys, time
 from caffetools import glog
-from caffetools.engine.process_group import LostPeer, start
+from caffetools.engine.group import LostPeer
+from caffetools.engine.process_group import start
 
 def work(group):
 {work}

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from caffetools.engine.process_group import Alone, LostPeer
+from caffetools.engine.group import Alone, LostPeer
 from caffetools.glog import FatalError
 from tests.gpu import fake_nccl
 

@@ -13,11 +13,11 @@ from numba import cuda
 from caffetools.engine.devices import why_not_several
 from caffetools.engine.gpu.device import Engine
 from caffetools.engine.gpu.memory import host_view
-from caffetools.engine.process_group import ProcessGroup
+from caffetools.engine.group import Alone
 from caffetools.glog import fatal
 
 
-def connect(engine: Engine, group: ProcessGroup) -> PipeCommunicator | object:
+def connect(engine: Engine, group: Alone) -> PipeCommunicator | object:
     """Return what connects this process's GPU with those of the others. Errors: FatalError with what is missing."""
     why = why_not_several()
     if why:
@@ -32,7 +32,7 @@ def connect(engine: Engine, group: ProcessGroup) -> PipeCommunicator | object:
 class PipeCommunicator:
     """The operations of `nccl.Communicator` in the simulator: rank 0 adds up, in the order of ranks."""
 
-    def __init__(self, engine: Engine, group: ProcessGroup):
+    def __init__(self, engine: Engine, group: Alone):
         self.group = group
         self.stream = cuda.stream()
 

@@ -14,7 +14,7 @@ from numba import cuda
 from caffetools.engine.gpu.device import Engine
 from caffetools.engine.gpu.events import simulated
 from caffetools.engine.gpu.memory import address
-from caffetools.engine.process_group import LostPeer, ProcessGroup
+from caffetools.engine.group import Alone, LostPeer
 from caffetools.glog import fatal
 
 _TYPES = {np.dtype(np.float32): int(core.FLOAT32), np.dtype(np.float64): int(core.FLOAT64)}
@@ -29,7 +29,7 @@ class Communicator:
     stream: where means are computed, beside the compute stream.
     """
 
-    def __init__(self, engine: Engine, group: ProcessGroup):
+    def __init__(self, engine: Engine, group: Alone):
         self.group = group
         self.stream = cuda.stream()
         # The process that makes the identifier is where the others meet.

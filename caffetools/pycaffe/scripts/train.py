@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from caffetools.engine.process_group import ProcessGroup
 from caffetools.glog import fatal
 from caffetools.pycaffe import mode
 from caffetools.pycaffe.logging import log
@@ -12,6 +12,9 @@ from caffetools.pycaffe.solver import Solver, get_solver
 from caffetools.pycaffe.timer import Timer
 from caffetools.solver import signals
 from caffetools.tools import ranks
+
+if TYPE_CHECKING:
+    from caffetools.engine.process_group import ProcessGroup
 
 
 def train(
