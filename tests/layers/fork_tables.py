@@ -110,6 +110,7 @@ GRADIENTS: dict[str, Case] = {
             *(f"num_classes: {CLASSES} {more}" for more in (
                 "", "loc_loss_type: L2 conf_loss_type: LOGISTIC loc_weight: 2", "match_type: BIPARTITE",
                 "code_type: CENTER_SIZE mining_type: NONE", "encode_variance_in_target: true",
+                "mining_type: HARD_EXAMPLE sample_size: 4 nms_param { nms_threshold: 0.6 } use_prior_for_nms: true",
             )),
         ),
         shapes=((2, 8), (1, 5), (3, 2)), later=(3, 7), check=(0, 1),
@@ -248,9 +249,13 @@ LINES: dict[str, dict[str, list[Line]]] = {
             *changes("code_type: CENTER_SIZE", "encode_variance_in_target: true"),
             *changes("ignore_cross_boundary_bbox: true", given="mining_type: NONE"),
             *refused("num_classes: 2", words="Number of priors must match"),
-            *refused("share_location: false", words="boxes for each class"),
+            *refused("share_location: false", words="only support negative mining"),
             *refused("map_object_to_agnostic: true", words="2 classes"),
-            *refused("bp_inside: true", "nms_param { }", "sample_size: 3", "use_prior_for_nms: true"),
+            *refused("bp_inside: true"),
+            *changes("mining_type: HARD_EXAMPLE", given=f"neg_pos_ratio: 0.5 {FEW}"),
+            *changes("nms_param { nms_threshold: 0.01 }", given="neg_overlap: 0.9"),
+            *changes("sample_size: 3", given="mining_type: HARD_EXAMPLE"),
+            *changes("use_prior_for_nms: true", given="mining_type: HARD_EXAMPLE nms_param { nms_threshold: 0.1 }"),
         ],
         "loss_param": [
             *changes("normalization: FULL", "normalize: false"),

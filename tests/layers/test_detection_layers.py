@@ -154,56 +154,108 @@ def matches(boxes, truth, threshold, per_prediction):
 @pytest.mark.parametrize("match_type", ["PER_PREDICTION", "BIPARTITE"])
 @pytest.mark.parametrize("mining", ["MAX_NEGATIVE", "NONE"])
 def test_multi_box_loss(normalization, loc_loss, conf_loss, match_type, mining):
+    compare_multi_box_loss(normalization, loc_loss, conf_loss, match_type, mining)
+
+
+@pytest.mark.parametrize("conf_loss", ["SOFTMAX", "LOGISTIC"])
+@pytest.mark.parametrize("mining", ["MAX_NEGATIVE", "HARD_EXAMPLE"])
+@pytest.mark.parametrize(
+    "more",
+    ["", "nms_param { nms_threshold: 0.3 top_k: 12 }", "nms_param { nms_threshold: 0.2 } use_prior_for_nms: true"],
+)
+def test_multi_box_loss_of_hard_examples(conf_loss, mining, more):
+    compare_multi_box_loss("VALID", "SMOOTH_L1", conf_loss, "PER_PREDICTION", mining, more)
+
+
+@pytest.mark.parametrize("match_type", ["PER_PREDICTION", "BIPARTITE"])
+def test_multi_box_loss_with_boxes_for_each_class(match_type):
+    compare_multi_box_loss("VALID", "SMOOTH_L1", "SOFTMAX", match_type, "NONE", "share_location: false")
+
+
+def hardest(losses, candidates, boxes, more, top_k, threshold):
+    """Candidates by falling loss, without those that overlap one before them."""
+    order = sorted(candidates, key=lambda i: -losses[i])
+    if not more:
+        return order
+    kept = []
+    for i in order[:top_k]:
+        if all(iou(boxes[i], boxes[j]) <= threshold for j in kept):
+            kept.append(i)
+    return kept
+
+
+def compare_multi_box_loss(normalization, loc_loss, conf_loss, match_type, mining, more=""):
+    """Compare loss and gradients with those of torch."""
     torch = pytest.importorskip("torch")
     count, classes, items = 20, 3, 2
-    loc, conf = uniform(items, count * 4, low=-2, high=2), uniform(items, count * classes, low=-2, high=2, seed=8)
+    sets = classes if "share_location" in more else 1
+    sample_size = 7
+    loc = uniform(items, count * sets * 4, low=-2, high=2)
+    conf = uniform(items, count * classes, low=-2, high=2, seed=8)
     prior = priors(count)
     boxes, variances = prior.reshape(2, count, 4).astype(np.float64)
     text = (
         f"num_classes: {classes} loc_loss_type: {loc_loss} conf_loss_type: {conf_loss} match_type: {match_type} "
         f"mining_type: {mining} overlap_threshold: 0.3 neg_pos_ratio: 2 neg_overlap: 0.4 code_type: CENTER_SIZE "
-        "loc_weight: 1.5"
+        f"loc_weight: 1.5 {more} " + (f"sample_size: {sample_size}" if mining == "HARD_EXAMPLE" else "")
     )
     rig = SingleLayer(
         f'type: "MultiBoxLoss" multibox_loss_param {{ {text} }} loss_param {{ normalization: {normalization} }}',
         loc, conf, prior, TRUTH,
     )  # fmt: skip
     (actual,) = rig.forward()
-    x = torch.tensor(loc.reshape(items, count, 4), dtype=torch.float64, requires_grad=True)
+    x = torch.tensor(loc.reshape(items, count, sets, 4), dtype=torch.float64, requires_grad=True)
     s = torch.tensor(conf.reshape(items, count, classes), dtype=torch.float64, requires_grad=True)
     total, pairs = 0, 0
     for item in range(items):
         rows = [row for row in TRUTH.reshape(-1, 8) if row[0] == item]
         truth = [row[3:7] for row in rows]
         found = matches(boxes, truth, 0.3, match_type == "PER_PREDICTION")
-        pairs += len(found)
-        for i, j in found.items():
-            size, wanted = boxes[i, 2:] - boxes[i, :2], truth[j][2:] - truth[j][:2]
-            centre = (truth[j][2:] + truth[j][:2] - boxes[i, 2:] - boxes[i, :2]) / 2
-            target = torch.tensor(np.concatenate([centre / size, np.log(wanted / size)]) / variances[i])
-            d = x[item, i] - target
-            if loc_loss == "L2":
-                total = total + 1.5 * (d * d).sum() / 2
-            else:
-                total = total + 1.5 * torch.nn.functional.smooth_l1_loss(x[item, i], target, reduction="sum")
-        chosen = dict.fromkeys(range(count)) if mining == "NONE" else dict.fromkeys(found)
-        if mining != "NONE":
-            largest = [max((iou(p, t) for t in truth), default=0) for p in boxes]
-            worth = torch.log_softmax(s[item].detach(), dim=1)[:, 0].numpy()
-            free = sorted((i for i in range(count) if i not in found and largest[i] < 0.4), key=lambda i: worth[i])
-            chosen.update(dict.fromkeys(free[: len(found) * 2]))
-        for i in chosen:
-            label = int(rows[found[i]][1]) if i in found else 0
+        labels = {i: int(rows[j][1]) for i, j in found.items()}
+        offset_losses, decoded = {}, {}
+        for i in range(count):
+            size = boxes[i, 2:] - boxes[i, :2]
+            own = x[item, i, labels.get(i, 0) if sets > 1 else 0]
+            moved = own.detach().numpy() * variances[i]
+            centre, half = (boxes[i, 2:] + boxes[i, :2]) / 2 + moved[:2] * size, np.exp(moved[2:]) * size / 2
+            decoded[i] = np.concatenate([centre - half, centre + half])
+            if i in found:
+                wanted = truth[found[i]][2:] - truth[found[i]][:2]
+                centre = (truth[found[i]][2:] + truth[found[i]][:2] - boxes[i, 2:] - boxes[i, :2]) / 2
+                target = torch.tensor(np.concatenate([centre / size, np.log(wanted / size)]) / variances[i])
+                smooth = torch.nn.functional.smooth_l1_loss
+                offset_losses[i] = (
+                    ((own - target) ** 2).sum() / 2 if loc_loss == "L2" else smooth(own, target, reduction="sum")
+                )
+        score_losses = []
+        for i in range(count):
+            label = labels.get(i, 0)
             if conf_loss == "SOFTMAX":
-                total = total - torch.log_softmax(s[item, i], dim=0)[label]
+                score_losses.append(-torch.log_softmax(s[item, i], dim=0)[label])
             else:
                 target = torch.zeros(classes, dtype=torch.float64)
                 target[label] = 1
                 logistic = torch.nn.functional.binary_cross_entropy_with_logits
-                total = total + logistic(s[item, i], target, reduction="sum")
+                score_losses.append(logistic(s[item, i], target, reduction="sum"))
+        losses = [score_losses[i].item() for i in range(count)]
+        nms = more if "nms" in more else ""
+        suppressed = boxes if "use_prior" in more else decoded
+        how = (suppressed, nms, 12 if "top_k" in more else count, 0.3 if "0.3" in more else 0.2)
+        kept, chosen = list(found), list(range(count))
+        if mining == "MAX_NEGATIVE":
+            largest = [max((iou(p, t) for t in truth), default=0) for p in boxes]
+            free = [i for i in range(count) if i not in found and largest[i] < 0.4]
+            chosen = kept + hardest(losses, free, *how)[: len(found) * 2]
+        elif mining == "HARD_EXAMPLE":
+            for i, loss in offset_losses.items():
+                losses[i] += loss.item()
+            chosen = hardest(losses, range(count), *how)[:sample_size]
+            kept = [i for i in found if i in chosen]
+        pairs += len(kept)
+        total = total + 1.5 * sum(offset_losses[i] for i in kept) + sum(score_losses[i] for i in chosen)
     norm = {"VALID": pairs, "FULL": items * count, "BATCH_SIZE": items, "NONE": 1}[normalization]
     expected = total / norm
-    assert pairs >= 3
+    assert pairs >= (2 if mining == "HARD_EXAMPLE" else 3)
     np.testing.assert_allclose(actual, expected.item(), rtol=1e-5)
     (expected * 0.7).backward()
     d_loc, d_conf, *_ = rig.backward(0.7, propagate_down=[True, True, False, False])
@@ -214,8 +266,13 @@ def test_multi_box_loss(normalization, loc_loss, conf_loss, match_type, mining):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("share_location: false", "boxes for each class"),
-        ("mining_type: HARD_EXAMPLE", "HARD_EXAMPLE is not there"),
+        ("share_location: false", "only support negative mining if share_location is true"),
+        ("share_location: false mining_type: NONE use_prior_for_matching: false", "matched by their priors"),
+        ("mining_type: HARD_EXAMPLE sample_size: 0", "sample_size > 0"),
+        ("sample_size: 9", "counts the examples of HARD_EXAMPLE"),
+        ("mining_type: NONE nms_param { }", "examples that are chosen"),
+        ("nms_param { eta: 0.5 }", "does not shrink"),
+        ("use_prior_for_nms: true", "needs an nms_param"),
         ("do_neg_mining: false mining_type: MAX_NEGATIVE", "say different things"),
     ],
 )
