@@ -82,7 +82,7 @@ def fill(net: Net, tensors: Mapping[str, np.ndarray], path: str | os.PathLike[st
         if name is None:
             fatal(
                 f"{path} has no tensor '{_name(layer, use.index)}' for parameter {use.index} of layer "
-                f"'{layer.name}' ({layer.type}){hint(_name(layer, use.index), tensors)}"
+                f"'{layer.name}' ({layer.type}){hint(_name(layer, use.index), _strays(net, tensors))}"
             )
         blob, values = layer.blobs[use.index], tensors[name]
         if values.shape != blob.shape:
@@ -93,6 +93,12 @@ def fill(net: Net, tensors: Mapping[str, np.ndarray], path: str | os.PathLike[st
         blob.data[...] = values
         left.pop(name, None)
     return list(left)
+
+
+def _strays(net: Net, tensors: Mapping[str, np.ndarray]) -> list[str]:
+    """Return the names of tensors that are of no parameter."""
+    wanted = {_name(net.layers[use.layer], use.index) for use in net.param_uses}
+    return [name for name in tensors if name not in wanted]
 
 
 def _name(layer: Layer, index: int) -> str:

@@ -96,7 +96,8 @@ def test_what_the_net_has_no_place_for_is_said(files, capsys):
     ("change", "message"),
     [
         (lambda t: t.pop("bn.mean"), r"has no tensor 'bn.mean' for parameter 0 of layer 'bn' \(BatchNorm\)"),
-        (lambda t: t.update({"bn.maen": t.pop("bn.mean")}), "has no tensor 'bn.mean' .*; did you mean bn.maen?"),
+        (lambda t: t.update({"bn.maen": t.pop("bn.mean")}), r"has no tensor 'bn.mean' .*; did you mean bn.maen\?"),
+        (lambda t: t.pop("ip1.weight"), r"for parameter 0 of layer 'ip1' \(InnerProduct\)$"),
         (
             lambda t: t.update({"ip1.weight": np.zeros((5, 3), np.float32)}),
             r"tensor 'ip1.weight' has the shape \(5, 3\), parameter 0 of layer 'ip1' has \(5, 64\)",
