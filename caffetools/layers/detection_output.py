@@ -64,17 +64,21 @@ class DetectionOutputLayer(Layer):
         offsets = bottom[0].data.reshape(items, self.priors, self.box_sets, 4)
         scores = bottom[1].data.reshape(items, self.priors, self.classes)
         priors, variances = bottom[2].data.reshape(2, self.priors, 4)
-        rows = []
+        found = []
         for item in range(items):
             moves = offsets[item] if self.in_target else offsets[item] * variances[:, None]
             boxes = [self.decode(priors, moves[:, i]) for i in range(self.box_sets)]
-            rows += self._detections(item, boxes, scores[item])
-        found = np.array(rows) if rows else np.array([[item] + [-1] * 6 for item in range(items)])
-        top[0].reshape((1, 1, len(found), 7))
-        top[0].data[0, 0] = found
+            found.append(self._detections(item, boxes, scores[item]))
+        rows = np.concatenate(found)
+        if not len(rows):
+            rows = np.full((items, 7), -1, self.dtype)
+            rows[:, 0] = np.arange(items)
+        top[0].reshape((1, 1, len(rows), 7))
+        top[0].data[0, 0] = rows
 
     def _detections(self, item, boxes, scores):
-        found = []
+        """Return the rows of one item."""
+        parts = [np.empty((0, 7), self.dtype)]
         for label in range(self.classes):
             if label == self.background:
                 continue
@@ -83,9 +87,13 @@ class DetectionOutputLayer(Layer):
             chosen = chosen[np.argsort(-own[chosen], kind="stable")]
             if self.top_k >= 0:
                 chosen = chosen[: self.top_k]
-            for i in chosen[suppress(candidates[chosen], own[chosen], self.nms_threshold, self.eta)]:
-                found.append((item, label, own[i], *candidates[i]))
-        if 0 <= self.keep_top_k < len(found):
-            best = sorted(range(len(found)), key=lambda i: -found[i][2])[: self.keep_top_k]
-            found = [found[i] for i in sorted(best)]
-        return found
+            if not len(chosen):
+                continue
+            chosen = chosen[suppress(candidates[chosen], own[chosen], self.nms_threshold, self.eta)]
+            rows = np.empty((len(chosen), 7), self.dtype)
+            rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:] = item, label, own[chosen], candidates[chosen]
+            parts.append(rows)
+        rows = np.concatenate(parts)
+        if 0 <= self.keep_top_k < len(rows):
+            rows = rows[np.sort(np.argsort(-rows[:, 2], kind="stable")[: self.keep_top_k])]
+        return rows

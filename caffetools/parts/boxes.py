@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from caffetools.engine.cpu.jit import kernel
 from caffetools.proto import caffe_pb2
 
 CORNER, CENTER_SIZE, CORNER_SIZE = (
@@ -73,16 +74,38 @@ ENCODE: dict[int, Code] = {
 }
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, eta: float = 1) -> list[int]:
+def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, eta: float = 1.0) -> np.ndarray:
     """Return the indices of the boxes that stay, the best first: those that overlap none of them by more.
 
     threshold: of the overlap; it shrinks by the factor eta with each box that stays, while it is above 0.5.
     """
     order = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
-    for i in order:
-        if not kept or overlaps(boxes[i][None], boxes[kept]).max() <= threshold:
-            kept.append(int(i))
+    kept = np.empty(len(order), np.int64)
+    count = keep_apart(boxes[order], threshold, eta, kept)
+    return order[kept[:count]]
+
+
+@kernel
+def keep_apart(boxes, threshold, eta, kept):
+    """Write the indices of the boxes that overlap none of those kept before by more, and return their number."""
+    zero = boxes.dtype.type(0)
+    count = 0
+    for i in range(boxes.shape[0]):
+        area = max(boxes[i, 2] - boxes[i, 0], zero) * max(boxes[i, 3] - boxes[i, 1], zero)
+        stays = True
+        for k in range(count):
+            j = kept[k]
+            width = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
+            height = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
+            if width > zero and height > zero:
+                common = width * height
+                other = (boxes[j, 2] - boxes[j, 0]) * (boxes[j, 3] - boxes[j, 1])
+                if common / (area + other - common) > threshold:
+                    stays = False
+                    break
+        if stays:
+            kept[count] = i
+            count += 1
             if eta < 1 and threshold > 0.5:
                 threshold *= eta
-    return kept
+    return count

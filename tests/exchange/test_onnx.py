@@ -18,6 +18,8 @@ from caffetools.tools import export
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
+PAGE = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text(encoding="utf-8")
+
 IMAGE = "4,3,7,9"
 GAUSS = 'weight_filler { type: "gaussian" std: 0.5 } bias_filler { type: "gaussian" std: 0.5 }'
 ONES = 'filler { type: "gaussian" std: 1 }'
@@ -273,6 +275,17 @@ def test_every_type_that_can_be_exported_is_tried():
     assert set(EXPORTERS) - elsewhere == {kind for kind, _, _ in CASES}
 
 
+def test_every_type_that_cannot_be_exported_has_a_reason():
+    from caffetools.exchange.onnx_model import EXPORTERS
+    from caffetools.layers import built_in_types, layer_class
+
+    table = re.search(r"^\| type \| why \|\n(.*?)\n\n", PAGE, re.M | re.S)[1]
+    reasons = {name for row in table.splitlines()[1:] for name in re.findall(r"\w+", row.split("|")[1])}
+    # Layers that have no bottom bring data: they become inputs.
+    takers = {kind for kind in built_in_types() if layer_class(kind).exact_bottoms != 0}
+    assert takers - set(EXPORTERS) == reasons & set(built_in_types())
+
+
 BRANCHES = """
 name: "branches"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 6 } } }
@@ -323,7 +336,6 @@ def test_detections_that_onnx_does_not_choose(settings, message, tmp_path):
         export.export(str(path), "", str(tmp_path / "net.onnx"))
 
 
-PAGE = (Path(__file__).parents[2] / "docs" / "exchange.md").read_text(encoding="utf-8")
 HALF = """
 class Mute(caffe.Layer):
     def setup(self, bottom, top):

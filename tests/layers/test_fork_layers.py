@@ -283,6 +283,9 @@ REGIONS = np.array(
 )
 
 
+WITHIN = np.array([[0, 0, 0, 12, 8], [1, 2, 2, 6, 8], [1, 0, 3, 11, 7], [0, 4, 1, 8, 4]])
+
+
 @pytest.mark.parametrize("scale", [1, 0.5])
 def test_roi_pooling(scale):
     x = uniform(2, 3, 9, 13)
@@ -295,6 +298,18 @@ def test_roi_pooling(scale):
     parts = np.abs(y) > 0
     assert dx.sum() == parts.sum()
     np.testing.assert_allclose((dx * x).sum(), y.sum(), rtol=1e-5)
+
+
+def test_roi_pooling_is_adaptive_max_pooling_of_each_region(torch):
+    x = uniform(2, 3, 9, 13)
+    rig = SingleLayer('type: "ROIPooling" roi_pooling_param { pooled_h: 3 pooled_w: 4 }', x, WITHIN)
+
+    def expected(t):
+        pool = torch.nn.functional.adaptive_max_pool2d
+        parts = [pool(t[n, :, top : bottom + 1, left : right + 1], (3, 4)) for n, left, top, right, bottom in WITHIN]
+        return torch.stack(parts)
+
+    compare(rig, expected, x, torch=torch)
 
 
 def test_roi_pooling_names_a_region_without_an_item():
