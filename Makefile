@@ -5,9 +5,8 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
 # What `make test` runs of the GPU engine's tests, in the simulator.
-GPU_QUICK = tests/gpu/test_memory.py tests/gpu/test_operations.py tests/gpu/test_iteration.py tests/gpu/test_solvers.py \
-	tests/gpu/test_precision.py tests/gpu/test_cudnn.py tests/gpu/test_nccl.py tests/gpu/test_exchange.py \
-	tests/gpu/test_ranks.py
+GPU_QUICK = $(patsubst %,tests/gpu/test_%.py,memory operations iteration solvers precision cudnn feed out_of_memory \
+	nccl exchange ranks)
 
 .DEFAULT_GOAL = help
 .PHONY: help lenet cifar10 test test-all test-cudasim test-gpu warm bench bench-gpu docs lint clean

@@ -6,7 +6,6 @@ import math
 
 from numba import cuda
 
-from caffetools.engine.gpu import vector
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.index import middle
 from caffetools.engine.gpu.launch import cuda_kernel, launch
@@ -40,8 +39,9 @@ def forward(layer, bottom, top):
         collected = [blob.mutable_gpu_data for blob in layer.blobs]
         gpu.channel_sums.moments(x, layer.eps, layer.fraction, collected, gpu.mean, gpu.inv_std)
         if gpu.kept_input is not None:
-            vector.copy(x, gpu.kept_input)
-            x = gpu.kept_input
+            moments = gpu.mean, gpu.inv_std
+            launch(normalise_keeping, x.size, *moments, layer.spatial, gpu.kept_input, top[0].mutable_gpu_data)
+            return
     launch(normalise, x.size, x, gpu.mean, gpu.inv_std, layer.spatial, top[0].mutable_gpu_data)
 
 
@@ -77,6 +77,16 @@ def normalise(x, mean, inv_std, spatial, y):
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
         c = middle(i, mean.size, spatial)
         y[i] = (x[i] - mean[c]) * inv_std[c]
+
+
+@cuda_kernel
+def normalise_keeping(mean, inv_std, spatial, kept, y):
+    """Normalise y, and keep what it was."""
+    for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
+        c = middle(i, mean.size, spatial)
+        v = y[i]
+        kept[i] = v
+        y[i] = (v - mean[c]) * inv_std[c]
 
 
 @cuda_kernel

@@ -20,14 +20,16 @@ def reshape(layer, bottom, top):
 
 def forward(layer, bottom, top):
     x, kept = bottom[0].gpu_data, layer.gpu.kept_input
+    scale, inner, y = _scale(layer, bottom).gpu_data, layer.spans.inner, top[0].mutable_gpu_data
+    if layer.has_bias:
+        keep = kept is not None
+        bias = layer.blobs[-1].gpu_data
+        launch(scale_and_shift, x.size, x, scale, bias, inner, keep, kept if keep else x, y)
+        return
     if kept is not None:
         vector.copy(x, kept)
         x = kept
-    scale, inner, y = _scale(layer, bottom).gpu_data, layer.spans.inner, top[0].mutable_gpu_data
-    if layer.has_bias:
-        launch(scale_and_shift, x.size, x, scale, layer.blobs[-1].gpu_data, inner, y)
-    else:
-        launch(scale_forward, x.size, x, scale, inner, y)
+    launch(scale_forward, x.size, x, scale, inner, y)
 
 
 def backward(layer, top, propagate_down, bottom):
@@ -56,7 +58,11 @@ def scale_forward(x, s, inner, y):
 
 
 @cuda_kernel
-def scale_and_shift(x, s, b, inner, y):
+def scale_and_shift(x, s, b, inner, keep, kept, y):
+    """y = s x + b; keep: put x into `kept` as well, because y overwrites it."""
     for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
         place = middle(i, s.size, inner)
-        y[i] = x[i] * s[place] + b[place]
+        v = x[i]
+        if keep:
+            kept[i] = v
+        y[i] = v * s[place] + b[place]

@@ -8,6 +8,7 @@ from importlib import metadata
 import numba
 import pytest
 
+import caffetools.engine.gpu
 from caffetools.engine.gpu import kernel_cache, requirements
 from caffetools.glog import FatalError
 from tests.gpu import fake_nvmath
@@ -77,6 +78,7 @@ def test_a_cublas_that_does_not_start(engine, monkeypatch):
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delitem(sys.modules, "caffetools.engine.gpu.cublas", raising=False)
+    monkeypatch.delattr(caffetools.engine.gpu, "cublas", raising=False)
     monkeypatch.setattr(gemm, "find_spec", lambda name: name)
 
     def broken():
