@@ -92,3 +92,6 @@ def test_a_label_that_is_no_class_is_refused(engine):
     loss = net.forward()
     with pytest.raises(FatalError, match="label 3 at index 2 of the batch is not one of the classes 0 to 2"):
         float(loss)
+    # The other loss has it as well, and says so at the next look: here, not in another test.
+    with pytest.raises(FatalError, match="label 3 at index 2 of the batch"):
+        engine.settle()
