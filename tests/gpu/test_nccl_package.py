@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 
 import numba
+import numpy as np
 import pytest
 
+from caffetools.engine.group import Alone, LostPeer
 from tests.gpu import fake_nccl
 
 STAND_IN = fake_nccl.modules()
@@ -66,3 +69,28 @@ def test_the_communicators_address_gives_a_handle(core, bindings):
     assert bindings.Comm(0x1234).handle == 0x1234
     with pytest.raises(bindings.NCCLError):
         bindings.all_reduce(0, 0, 1, int(core.FLOAT32), int(core.AVG), bindings.Comm(0), 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_library_takes_our_calls_as_far_as_it_can_without_a_device(core, bindings, dtype, monkeypatch):
+    from caffetools.engine.gpu import nccl
+
+    class NoCommunicator:
+        """What the library itself refuses: its bindings have taken all arguments then."""
+
+        ptr = 0
+
+        @staticmethod
+        def init(nranks, rank, unique_id, config=None):
+            assert (nranks, rank, isinstance(unique_id, core.UniqueId)) == (2, 0, True)
+            return NoCommunicator()
+
+    stream = SimpleNamespace(handle=0)
+    monkeypatch.setattr(core, "Communicator", NoCommunicator)
+    monkeypatch.setattr(nccl, "cuda", SimpleNamespace(stream=lambda: stream))
+    monkeypatch.setattr(nccl, "address", lambda array: array.ctypes.data)
+    communicator = nccl.Communicator(SimpleNamespace(index=0), Alone(0, 2))
+    array = np.zeros(3, dtype)
+    for call in (communicator.mean, lambda array: communicator.copy_from_rank_0(array, stream)):
+        with pytest.raises(LostPeer, match="NCCL: InvalidArgument"):
+            call(array)
