@@ -1,16 +1,14 @@
-"""Net: what a script reads and changes in it, its passes, weights in and out, hooks, and lifetimes."""
+"""Net: what a script reads and changes in it, its passes, its state, hooks, and lifetimes."""
 
 from __future__ import annotations
 
 import gc
 import weakref
 
-import h5py
 import numpy as np
 import pytest
 
 import caffetools.pycaffe as caffe
-from caffetools.proto import caffe_pb2
 from tests.pycaffe.conftest import DEPLOY, SMALL
 
 
@@ -203,181 +201,6 @@ class TestBackward:
     def test_refusals(self, deploy, options, words):
         with pytest.raises(RuntimeError, match=words):
             deploy.backward(**options)
-
-
-class TestArraysOfAnyLength:
-    @pytest.mark.parametrize("length", [1, 4, 7, 12])
-    def test_forward_all(self, deploy, length):
-        x = random(length, 3)
-        outputs = deploy.forward_all(blobs=["data"], data=x)
-        weight, bias = (blob.data for blob in deploy.params["ip"])
-        np.testing.assert_allclose(outputs["ip"], x @ weight.T + bias, rtol=1e-5)
-        np.testing.assert_array_equal(outputs["data"], x)
-
-    @pytest.mark.parametrize("length", [3, 8])
-    def test_forward_backward_all(self, write, length):
-        net = caffe.Net(write("force_backward: true" + DEPLOY), caffe.TRAIN)
-        x, dy = random(length, 3), random(length, 2)
-        outputs, diffs = net.forward_backward_all(diffs=["ip"], data=x, ip=dy)
-        weight, bias = (blob.data for blob in net.params["ip"])
-        np.testing.assert_allclose(outputs["ip"], x @ weight.T + bias, rtol=1e-5)
-        np.testing.assert_allclose(diffs["data"], dy @ weight, rtol=1e-5)
-        np.testing.assert_array_equal(diffs["ip"], dy)
-
-    def test_what_is_no_item_of_a_batch_comes_once_for_each_batch(self, write):
-        loss = 'layer { type: "Reduction" name: "sum" bottom: "ip" top: "sum" }'
-        net = caffe.Net(write(DEPLOY + loss), caffe.TEST)
-        outputs = net.forward_all(blobs=["ip"], data=random(6, 3))
-        sums = [outputs["ip"][:4].sum(), outputs["ip"][4:].sum()]
-        np.testing.assert_allclose(outputs["sum"], sums, rtol=1e-4)
-
-    def test_without_arrays(self, deploy):
-        for run in (deploy.forward_all, deploy.forward_backward_all):
-            with pytest.raises(RuntimeError, match="needs arrays, named as the net's inputs"):
-                run()
-
-    def test_unequal_lengths(self, deploy):
-        with pytest.raises(RuntimeError, match="'ip' has 3 items, 'data' has 4"):
-            deploy.forward_backward_all(data=random(4, 3), ip=random(3, 2))
-
-    def test_unknown_name(self, deploy):
-        with pytest.raises(RuntimeError, match=r"data, x are not all inputs"):
-            deploy.forward_backward_all(data=random(4, 3), x=random(4, 2))
-
-
-class TestInputArrays:
-    @pytest.fixture
-    def memory_net(self, write):
-        sizes = "batch_size: 2 channels: 1 height: 2 width: 3"
-        layer = f'type: "MemoryData" name: "d" top: "data" top: "label" memory_data_param {{ {sizes} }}'
-        return caffe.Net(write(f"layer {{ {layer} }}"), caffe.TEST)
-
-    def test_rounds(self, memory_net):
-        x, label = random(4, 1, 2, 3), np.arange(4, dtype=np.float32)
-        memory_net.set_input_arrays(x, label)
-        for start in (0, 2, 0):
-            outputs = memory_net.forward()
-            np.testing.assert_array_equal(outputs["data"], x[start : start + 2])
-            np.testing.assert_array_equal(outputs["label"], label[start : start + 2])
-
-    def test_labels_of_four_axes(self, memory_net):
-        memory_net.set_input_arrays(random(2, 1, 2, 3), np.ones((2, 1, 1, 1), np.float32))
-        assert memory_net.forward()["label"].tolist() == [1, 1]
-
-    LABELS = np.zeros(2, np.float32)
-
-    @pytest.mark.parametrize(
-        ("data", "labels", "words"),
-        [
-            (random(2, 1, 3, 2).transpose(0, 1, 3, 2), LABELS, "data array must be C contiguous"),
-            (random(2, 2, 3), LABELS, "data array must be 4-d"),
-            (np.zeros((2, 1, 2, 3)), LABELS, "data array must be float32"),
-            (random(2, 2, 2, 3), LABELS, "data array has wrong number of channels"),
-            (random(2, 1, 3, 3), LABELS, "data array has wrong height"),
-            (random(2, 1, 2, 2), LABELS, "data array has wrong width"),
-            (random(2, 1, 2, 3), np.zeros(2), "labels array must be float32"),
-            (random(4, 1, 2, 3), LABELS, "data and labels must have the same first dimension"),
-            (random(3, 1, 2, 3), np.zeros(3, np.float32), "must be a multiple of batch size"),
-        ],
-    )
-    def test_refusals(self, memory_net, data, labels, words):
-        with pytest.raises(RuntimeError, match=words):
-            memory_net.set_input_arrays(data, labels)
-
-    def test_other_layer(self, deploy):
-        with pytest.raises(RuntimeError, match="only be called if the first layer is a MemoryDataLayer"):
-            deploy.set_input_arrays(random(4, 3, 1, 1), np.zeros(4, np.float32))
-
-
-def copies(net):
-    return {name: [blob.data.copy() for blob in blobs] for name, blobs in net.params.items()}
-
-
-def check_params(net, expected):
-    for name, arrays in expected.items():
-        for blob, array in zip(net.params[name], arrays, strict=True):
-            np.testing.assert_array_equal(blob.data, array)
-
-
-class TestWeights:
-    def test_save_and_load(self, small):
-        small.save("net.caffemodel")
-        again = caffe.Net("net.prototxt", caffe.TEST, weights="net.caffemodel")
-        check_params(again, copies(small))
-
-    def test_what_is_saved(self, small):
-        small.save("net.caffemodel")
-        with open("net.caffemodel", "rb") as file:
-            saved = caffe_pb2.NetParameter.FromString(file.read())
-        assert [layer.name for layer in saved.layer] == list(small.layer_dict)
-        assert list(saved.layer[1].blobs[1].data) == [2] * 11
-
-    def test_copy_from(self, small):
-        expected = copies(small)
-        small.save("net.caffemodel")
-        small.params["conv"][0].data[...] = 0
-        small.copy_from("net.caffemodel")
-        check_params(small, expected)
-
-    @pytest.mark.parametrize("load", ["load_hdf5", "copy_from"])
-    def test_save_and_load_hdf5(self, small, load):
-        expected = copies(small)
-        small.save_hdf5("net.h5")
-        small.params["conv"][0].data[...] = 0
-        getattr(small, load)("net.h5")
-        check_params(small, expected)
-
-    def test_hdf5_has_the_original_layout(self, small):
-        small.save_hdf5("net.h5")
-        with h5py.File("net.h5") as file:
-            np.testing.assert_array_equal(file["data/conv/0"], small.params["conv"][0].data)
-
-    def test_hdf5_by_any_name(self, small):
-        expected = copies(small)
-        small.save_hdf5("net.weights")
-        small.params["ip"][0].data[...] = 0
-        small.load_hdf5("net.weights")
-        check_params(small, expected)
-
-    def test_share_with(self, small):
-        other = caffe.Net("net.prototxt", caffe.TEST)
-        other.share_with(small)
-        small.params["ip"][0].data[...] = 6
-        assert (other.params["ip"][0].data == 6).all()
-
-    def test_paths_may_be_path_objects(self, small, tmp_path):
-        small.save(tmp_path / "net.caffemodel")
-        small.save_hdf5(tmp_path / "net.h5")
-        again = caffe.Net(tmp_path / "net.prototxt", caffe.TEST, weights=tmp_path / "net.caffemodel")
-        again.load_hdf5(tmp_path / "net.h5")
-        check_params(again, copies(small))
-
-    def test_old_form_of_the_constructor(self, small, capfd):
-        small.save("net.caffemodel")
-        again = caffe.Net("net.prototxt", "net.caffemodel", caffe.TEST)
-        check_params(again, copies(small))
-        log = capfd.readouterr().err
-        assert "DEPRECATION WARNING - deprecated use of Python interface" in log
-        assert "Net('net.prototxt', 1, weights='net.caffemodel')" in log
-
-    @pytest.mark.parametrize("arguments", [("gone", caffe.TEST), ("gone", "net.prototxt", caffe.TEST)])
-    def test_missing_net(self, small, arguments):
-        with pytest.raises(RuntimeError, match="Could not open file gone"):
-            caffe.Net(*arguments)
-
-    def test_missing_weights(self, small):
-        with pytest.raises(RuntimeError, match="Could not open file gone"):
-            caffe.Net("net.prototxt", caffe.TEST, weights="gone")
-
-    def test_weights_of_another_shape(self, small, write):
-        small.save("net.caffemodel")
-        other = caffe.Net(
-            write(SMALL.replace("num_output: 11", "num_output: 12"), "other.prototxt"), caffe.TEST
-        )
-        with pytest.raises(
-            RuntimeError, match="Cannot copy param 0 weights from layer 'conv'; shape mismatch"
-        ):
-            other.copy_from("net.caffemodel")
 
 
 class TestState:
