@@ -20,6 +20,7 @@ import numba
 import numpy as np
 
 from caffetools.blob import Blob
+from caffetools.engine.cpu import sums
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.rng import random_uniform
 from caffetools.glog import fatal
@@ -259,19 +260,25 @@ def average_pool(x, window, y):
     kh, kw, sh, sw, ph, pw = window
     planes, height, width = x.shape
     rows, columns = y.shape[1:]
+    values = x.reshape(-1)
     for item in numba.prange(planes * rows):
         plane, row = item // rows, item % rows
         top = row * sh - ph
         tall = min(top + kh, height + ph) - top
+        upper, lower = plane * height + max(top, 0), plane * height + min(top + kh, height)
+        if columns == 1 and kw - pw >= width:  # whole rows, as in global pooling, follow one another
+            area = max(1, tall * (min(kw - pw, width + pw) + pw))
+            y[plane, row, 0] = sums.total(values[upper * width : lower * width]) / x.dtype.type(area)
+            continue
         for column in range(columns):
             left = column * sw - pw
             first, last = max(left, 0), min(left + kw, width)
-            total = x.dtype.type(0)
-            for h in range(max(top, 0), min(top + kh, height)):
-                line = x[plane, h, first:last]
-                for i in range(line.size):
-                    total += line[i]
-            y[plane, row, column] = total / x.dtype.type(max(1, tall * (min(left + kw, width + pw) - left)))
+            sum_of_window = x.dtype.type(0)
+            for line in range(upper, lower):
+                for i in range(np.uint64(line * width + first), np.uint64(line * width + last)):
+                    sum_of_window += values[i]
+            area = max(1, tall * (min(left + kw, width + pw) - left))
+            y[plane, row, column] = sum_of_window / x.dtype.type(area)
 
 
 @parallel_kernel
