@@ -65,3 +65,12 @@ def test_order(name, more, mean, terms):
         kind = np.float64 if name == "wide_squares" else np.float32
         for result, term in zip(results, terms(*(a.astype(kind) for a in arguments)), strict=True):
             assert result == in_order(term.astype(kind)), size
+
+
+@pytest.mark.parametrize(("name", "more", "mean", "terms"), CASES, ids=IDS)
+def test_it_does_not_matter_where_the_numbers_lie(name, more, mean, terms):
+    arguments = arguments_of(more, mean, 200, np.float32)
+    expected = getattr(sums, name)(*arguments)
+    for offset in (1, 5, 17):
+        moved = [np.append(np.full(offset, np.nan, np.float32), a)[offset:] if np.ndim(a) else a for a in arguments]
+        assert getattr(sums, name)(*moved) == expected
