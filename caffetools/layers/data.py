@@ -183,10 +183,18 @@ class Loader:
     def peek(self) -> Message:
         """Return the present record."""
         try:
-            return parse(self.cursor.value(), self.record_type)
+            record = parse(self.cursor.value(), self.record_type)
+            if isinstance(record, caffe_pb2.Datum) and not (record.data or record.float_data):
+                self._refuse_boxes(self.cursor.value())
+            return record
         except FatalError as err:
             self.name_record(err, self.cursor.key())
             raise
+
+    def _refuse_boxes(self, value: bytes) -> None:
+        """Say that a record without a picture is one of AnnotatedData, if it is."""
+        if parse(value, caffe_pb2.AnnotatedDatum).HasField("datum"):
+            glog.fatal("The value is an AnnotatedDatum, a picture with boxes: read it with an AnnotatedData layer")
 
     def output_shape(self, datum: caffe_pb2.Datum) -> Shape:
         """Return the shape (channels, height, width) to which the present record is transformed."""

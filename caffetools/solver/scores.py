@@ -15,6 +15,8 @@ from caffetools.solver.names import check_known
 
 GoesOn = Callable[[], bool]
 DETECTION = "detection"
+#: The type whose rows become a mean average precision.
+EVALUATED = "DetectionEvaluate"
 
 
 def check_evaluation(param: caffe_pb2.SolverParameter) -> None:
@@ -53,6 +55,14 @@ def means(net: Net, batches: int, goes_on: GoesOn) -> tuple[float, Values]:
     ]
 
 
+def makers_of_outputs(net: Net) -> dict[str, str]:
+    """Return the type of the layer that makes each output of a net."""
+    makers = dict.fromkeys(net.outputs, "")
+    for layer, tops in zip(net.layers, net.top_names, strict=True):
+        makers.update((name, layer.type) for name in tops if name in makers)
+    return makers
+
+
 def refuse_other_size(net: Net) -> None:
     """Say that outputs of another size than before have no mean."""
     fatal(
@@ -67,12 +77,9 @@ def precisions(net: Net, batches: int, param: caffe_pb2.SolverParameter, goes_on
     Its outputs are those of DetectionEvaluate layers; with `show_per_class_result` each class is logged. Classes in
     which nothing was detected count as 0.
     """
-    makers = dict.fromkeys(net.outputs, "")
-    for layer, tops in zip(net.layers, net.top_names, strict=True):
-        makers.update((name, layer.type) for name in tops if name in makers)
-    for name, kind in makers.items():
+    for name, kind in makers_of_outputs(net).items():
         words = f'eval_type: "detection" is for nets that end in DetectionEvaluate, and {name} is made by {kind}'
-        check(kind == "DetectionEvaluate", "eval_type", words)
+        check(kind == EVALUATED, "eval_type", words)
     loss, rows = 0.0, {name: [] for name in net.outputs}
     for _ in range(batches):
         if not goes_on():
@@ -81,12 +88,17 @@ def precisions(net: Net, batches: int, param: caffe_pb2.SolverParameter, goes_on
         for name in net.outputs:
             rows[name].append(net.blobs[name].data.reshape(-1, 5).copy())
     return loss / max(batches, 1), [
-        (name, _mean_precision(np.concatenate(parts), param), 0.0) for name, parts in rows.items() if parts
+        (name, mean_precision(np.concatenate(parts), param.ap_version, param.show_per_class_result), 0.0)
+        for name, parts in rows.items()
+        if parts
     ]
 
 
-def _mean_precision(rows: np.ndarray, param: caffe_pb2.SolverParameter) -> float:
-    """Return the mean of the classes' average precisions from the rows of DetectionEvaluate."""
+def mean_precision(rows: np.ndarray, version: str, says_classes: bool = False) -> float:
+    """Return the mean of the classes' average precisions from the rows of DetectionEvaluate.
+
+    version: one of `VERSIONS`. says_classes: whether to log each class.
+    """
     counts = rows[rows[:, 0] == -1]
     found = rows[(rows[:, 0] != -1) & (rows[:, 3:].any(axis=1))]
     total, labels = 0.0, np.unique(counts[:, 1])
@@ -96,8 +108,8 @@ def _mean_precision(rows: np.ndarray, param: caffe_pb2.SolverParameter) -> float
             warning(f"Missing true_pos for label: {label:g}")
             continue
         boxes = int(counts[counts[:, 1] == label, 2].sum())
-        value = average_precision(own[:, 2], own[:, 3], boxes, param.ap_version)
-        if param.show_per_class_result:
+        value = average_precision(own[:, 2], own[:, 3], boxes, version)
+        if says_classes:
             info(f"class{label:g}: {value:g}")
         total += value
     return total / max(len(labels), 1)

@@ -139,7 +139,7 @@ def _look_at(records: list[Record], decode: bool) -> tuple[list[Record], list[_L
 
 def _look(value: bytes, decode: bool) -> _Look:
     try:
-        message = caffe_pb2.Datum.FromString(value)
+        message = _picture_of(value)
         form = _form(message, decode)
     except DecodeError:
         return _Look(problem="it is no Datum")
@@ -148,6 +148,15 @@ def _look(value: bytes, decode: bool) -> _Look:
     values = message.data or np.array(message.float_data, np.float32).tobytes()
     digest = hashlib.blake2b(values, digest_size=16, key=repr(form).encode()[:64]).digest()
     return _Look(form, message.label, digest)
+
+
+def _picture_of(value: bytes) -> caffe_pb2.Datum:
+    """Return the Datum that a record is, or that is in it where SSD put boxes beside it."""
+    message = caffe_pb2.Datum.FromString(value)
+    if message.data or message.float_data:
+        return message
+    boxed = caffe_pb2.AnnotatedDatum.FromString(value)
+    return boxed.datum if boxed.HasField("datum") else message
 
 
 def _form(message: caffe_pb2.Datum, decode: bool) -> Form:

@@ -26,7 +26,7 @@ def test(
     confusion: str = "",
     tf32: bool = False,
 ) -> dict[str, list[float]]:
-    """Score a net and return the mean of each output's elements.
+    """Score a net and return the mean of each output's elements; of DetectionEvaluate the mean average precision.
 
     model: the net's prototxt. weights: one file. iterations: batches. level, stage (a comma list): the net's state.
     confusion: a picture to write with the confusion matrix, with files beside it (see `Confusion.report`).
@@ -55,11 +55,15 @@ def test(
 def _run(net, iterations, outcomes):
     loss = 0.0
     sums: dict[str, np.ndarray] = {}
+    judged = {name: [] for name, kind in scores.makers_of_outputs(net).items() if kind == scores.EVALUATED}
     for batch in range(iterations):
         loss += net.forward()
         if outcomes:
             outcomes.add()
         for name in net.outputs:
+            if name in judged:
+                judged[name].append(net.blobs[name].data.reshape(-1, 5).copy())
+                continue
             values = net.blobs[name].flat_data
             if name in sums and len(values) != len(sums[name]):
                 scores.refuse_other_size(net)
@@ -68,6 +72,8 @@ def _run(net, iterations, outcomes):
                 info(f"Batch {batch}, {name} = {value:g}")
     info(f"Loss: {loss / max(iterations, 1):g}")
     means = {name: (total / iterations).tolist() for name, total in sums.items()}
+    for name, rows in judged.items():
+        means[name] = [scores.mean_precision(np.concatenate(rows), "Integral")] if rows else []
     for name, weight in zip(net.outputs, net.output_loss_weights, strict=True):
         for mean in means.get(name, []):
             info(f"{name} = {mean:g}" + (f" (* {weight:g} = {weight * mean:g} loss)" if weight else ""))

@@ -19,6 +19,7 @@ from caffetools.net import Net
 from caffetools.proto import caffe_pb2
 from caffetools.solver.solver import Solver
 from caffetools.tools import net_inputs
+from caffetools.tools.test import test as run_test
 
 NETS = Path(__file__).parent / "nets"
 #: The files that a net for use consists of, and the shapes of its outputs.
@@ -142,6 +143,8 @@ def test_ssd_trains_and_is_evaluated(tmp_path, monkeypatch, capfd):
     log = capfd.readouterr().err
     assert "Iteration 1 (" in log and "mbox_loss = " in log and "detection_eval = " in log
     assert np.isfinite(solver.losses).all() and min(solver.losses) > 0
+    means = run_test("test.prototxt", "VGG_VOC0712_SSD_300x300_iter_2.caffemodel", iterations=2)
+    assert len(means["detection_eval"]) == 1 and 0 <= means["detection_eval"][0] <= 1
     learnt = solver.net.layer_by_name["conv4_3_norm"].blobs
     assert all((blob.data != old).any() for blob, old in zip(learnt, before, strict=True))
 

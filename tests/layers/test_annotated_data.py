@@ -187,6 +187,14 @@ def test_records_that_have_no_boxes(tmp_path):
     assert len(batches(tmp_path / "db", "annotated_data_param { anno_type: BBOX }")) == 1
 
 
+def test_data_layers_say_whose_records_these_are(source):
+    text = f'name: "d" type: "Data" data_param {{ source: "{source}" backend: LMDB batch_size: 1 }}'
+    layer = create_layer(prototxt.parse(text, caffe_pb2.LayerParameter), Context(TRAIN))
+    with pytest.raises(FatalError, match="read it with an AnnotatedData layer"):
+        layer.setup([], [Blob(), Blob()])
+    layer.close()
+
+
 BOXES = np.array([[0.1, 0.1, 0.5, 0.4], [0.6, 0.5, 0.9, 0.9]])
 
 

@@ -56,6 +56,15 @@ def test_recorded_pictures():
     assert survey(str(FORMATS / "feat_pool1_lmdb")).forms == {Form("floats", (6, 6, 6)): 32}
 
 
+def test_pictures_with_boxes(tmp_path):
+    path = tmp_path / "db"
+    with open_db("lmdb", path, "new") as db:
+        boxed = caffe_pb2.AnnotatedDatum(datum=datum.from_array(np.ones((3, 4, 5), np.uint8), 2), type="BBOX")
+        db.put(b"0", boxed.SerializeToString())
+    assert survey(str(path)).forms == {Form("bytes", (3, 4, 5)): 1}
+    assert survey(str(path)).labels == {2: 1}
+
+
 def test_repeated_records(tmp_path):
     records = [(PICTURES[0], 1), (PICTURES[1], 2), (PICTURES[0], 1), (PICTURES[0], 3)]
     records += [(PICTURES[0].reshape(3, 5, 4), 1)]  # the same bytes in another shape are something else
