@@ -6,6 +6,7 @@ import click
 
 from caffetools.cli.command import Tool
 from caffetools.cli.flags import flag
+from caffetools.cli.picture_flags import net_flags, preparation_flags
 
 _USAGE = """\
 classify pictures with a trained net
@@ -26,21 +27,15 @@ INPUT is a picture, a folder of pictures, or a .npy file of shape (n, height, wi
     ),
     log_to_stderr=False,
 )
-@flag("model_def", "", "the net definition, a text file", pattern="*.prototxt")
-@flag("pretrained_model", "", "its weights", pattern="*.caffemodel*")
-@flag("gpu", False, "compute on the GPU")
+@net_flags
 @flag("center_only", False, "take the centre of each picture, not the mean of ten crops")
 @flag(
     "images_dim",
     "256,256",
     "height,width to which pictures are resized before they are cropped; the net's if empty",
 )
-@flag("mean_file", "", "what to subtract: a .npy or .binaryproto file, or numbers for the net's channels")
-@flag("input_scale", "", "what to multiply values with, after the mean")
-@flag("raw_scale", "255.0", "what to multiply values with, before the mean; pictures have values in [0, 1]")
-@flag("channel_swap", "2,1,0", "the order of the channels; 2,1,0 makes RGB BGR")
 @flag("ext", "jpg", "the ending of the files in a folder that are pictures")
-@flag("labels_file", "", "the names of the classes, a line each", pattern="*.txt")
+@preparation_flags
 @flag("top_k", 5, "how many classes to print for each picture")
 @click.pass_context
 def command(

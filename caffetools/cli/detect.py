@@ -6,6 +6,7 @@ import click
 
 from caffetools.cli.command import Tool
 from caffetools.cli.flags import flag
+from caffetools.cli.picture_flags import net_flags, preparation_flags
 
 _USAGE = """\
 classify windows of pictures with a trained net
@@ -25,9 +26,7 @@ whose windows selective search proposes. OUTPUT has the values of the net's firs
     ),
     log_to_stderr=False,
 )
-@flag("model_def", "", "the net definition, a text file", pattern="*.prototxt")
-@flag("pretrained_model", "", "its weights", pattern="*.caffemodel*")
-@flag("gpu", False, "compute on the GPU")
+@net_flags
 @flag(
     "crop_mode",
     "",
@@ -35,11 +34,7 @@ whose windows selective search proposes. OUTPUT has the values of the net's firs
     choices=("list", "selective_search"),
 )
 @flag("context_pad", 16, "how many pixels of the net's input show what is around a window; 0 for none")
-@flag("mean_file", "", "what to subtract: a .npy or .binaryproto file, or numbers for the net's channels")
-@flag("input_scale", "", "what to multiply values with, after the mean")
-@flag("raw_scale", "255.0", "what to multiply values with, before the mean; pictures have values in [0, 1]")
-@flag("channel_swap", "2,1,0", "the order of the channels; 2,1,0 makes RGB BGR")
-@flag("labels_file", "", "the names of the classes, a line each", pattern="*.txt")
+@preparation_flags
 @flag("top_k", 5, "how many of the surest windows to print")
 @click.pass_context
 def command(
