@@ -189,7 +189,8 @@ def test_scripts(data, module, tmp_path):
     """The scripts find the checkout's Python and a folder given relative to where the user is."""
     script = tmp_path / "checkout" / "data" / data
     script.parent.mkdir(parents=True)
-    script.write_bytes((ROOT / "data" / data).read_bytes())
+    for path in (script, script.parents[1] / "python.sh"):
+        path.write_bytes((ROOT / path.relative_to(tmp_path / "checkout")).read_bytes())
     (tmp_path / "checkout" / "caffetools").symlink_to(ROOT / "caffetools")
     (tmp_path / "mine").mkdir()
     for name, size in module.ARCHIVE.files.items():
