@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffetools.engine.aligned import aligned_zeros
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.engine.group import Alone
 from caffetools.formats import prototxt
@@ -38,15 +37,14 @@ from caffetools.solver.control import RunControl, undecided
 from caffetools.solver.listener import Listener, Step
 from caffetools.solver.policies import advance_step, check_policy, learning_rate
 from caffetools.solver.retention import Retention
-from caffetools.solver.rules import block_table, decay_weights, rule_of, squares_of_blocks
+from caffetools.solver.rules import block_table, rule_of
+from caffetools.solver.update import HostUpdate
 
 if TYPE_CHECKING:
     from caffetools.engine.gpu.device import Engine
     from caffetools.solver.loss_scale_cu import LossScale
 
 ALONE = Alone()
-#: Losses that may be on their way from a GPU when the next pass starts.
-LAG = 2
 
 
 class Solver:
@@ -106,7 +104,7 @@ class Solver:
         self._unchecked: deque[tuple[int, float]] = deque()
         self.callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self.listeners: list[Listener] = []
-        self._make_history()
+        self._update = self._make_update()
         self.control = RunControl(param if group.leads else undecided(param), self.test_nets)
         self.retention = Retention(param.snapshot_keep)
         self.average = WeightAverage(self.net, param.ema_decay, self._blocks) if param.ema_decay else None
@@ -115,36 +113,31 @@ class Solver:
         self._moment: dict | None = None  # where the run was before the tests of the present iteration
         info("Solver scaffolding done.")
 
-    def _make_history(self):
-        net, dtype = self.net, self.net.context.dtype
+    def _make_update(self):
+        net, param, dtype = self.net, self.param, self.net.context.dtype
         self._blocks = block_table(net.param_offsets.tolist(), [blob.count for blob in net.params])
-        self._squares = np.zeros(len(self._blocks))
-        self._decays = np.array([self.param.weight_decay * m for m in net.decay_mults], dtype)
-        self._rate_mults = np.array(net.lr_mults, dtype)
+        rate_mults = np.array(net.lr_mults, dtype)
+        decays = np.array([param.weight_decay * m for m in net.decay_mults], dtype)
+        tables = self._blocks, rate_mults, decays
         if net.context.engine is None:
-            self._device = None
-            self._history = aligned_zeros((self.rule.histories, net.flat_data.size), dtype)
-            return
+            return HostUpdate(net, self.rule, param, *tables)
         from caffetools.solver.update_cu import DeviceUpdate
 
-        tables = self._blocks, self._rate_mults, self._decays
-        limit, passes = self.param.clip_gradients, self.param.iter_size
-        self._device = DeviceUpdate(net, self.rule.histories, *tables, limit, passes, self._loss_scaling)
+        return DeviceUpdate(net, self.rule, *tables, param.clip_gradients, param.iter_size, self._loss_scaling)
 
     @property
     def history(self) -> list[np.ndarray]:
         """The state of the update rule, on the host: arrays of the parameters' shapes, which may be written into."""
-        history = self._history if self._device is None else self._device.history()
         return [
             row[start : start + blob.count].reshape(blob.shape)
-            for row in history
+            for row in self._update.history()
             for blob, start in zip(self.net.params, self.net.param_offsets, strict=True)
         ]
 
     @property
     def loss_scale(self) -> LossScale | None:
         """What scales the loss in half precision, None in float32."""
-        return None if self._device is None else self._device.loss_scale
+        return self._update.loss_scale
 
     @property
     def smoothed_loss(self) -> float:
@@ -266,8 +259,8 @@ class Solver:
         for _ in range(param.iter_size):
             loss += net.forward()
             self._unchecked.append((self.iter, loss))
-            self._check_losses(0 if self._device is None else LAG)
-            (net if self._device is None else self._device).backward()
+            self._check_losses(self._update.lag)
+            self._update.backward()
         self._note_loss(loss / param.iter_size)
         if display:
             display_line.show(self.iter, param.display, self.smoothed_loss)
@@ -338,54 +331,19 @@ class Solver:
 
     def apply_update(self) -> None:
         """Turn the gradients into a step and take it; the diffs hold the step afterwards."""
-        param, net = self.param, self.net
-        dtype = net.context.dtype.type
+        param = self.param
         rate = self.rate = self.learning_rate()
         display = self._is_displayed()
         if display:
             info(f"Iteration {self.iter}, lr = {rate:g}")
         norm_wanted = bool(self.listeners) or (display and param.log_gradient_norm)
         if param.clip_gradients >= 0 or norm_wanted:
-            self.gradient_norm = self._norm_of_gradients(norm_wanted)
+            self._update.measure(norm_wanted)
+            self.gradient_norm = self._update.gradient_norm
         if display and param.log_gradient_norm:
             info(f"Iteration {self.iter}, gradient norm = {self.gradient_norm:g}")
         hyper, l1 = self.rule.hyper(param, self.iter), param.regularization_type == "L1"
-        if self._device is not None:
-            self._device.apply(self.rule.kernel.__name__, rate, l1, param.decoupled_decay, hyper)
-            return
-        scale = self._clip_scale() / param.iter_size
-        rates, decays = self._rate_mults * dtype(rate), self._decays
-        if param.decoupled_decay:
-            decay_weights(net.param_data, self._blocks, (1 - np.float64(rates) * decays).astype(dtype))
-            decays = np.zeros_like(decays)
-        self.rule.kernel(
-            net.param_data,
-            net.param_diff,
-            self._history,
-            self._blocks,
-            dtype(scale),
-            rates,
-            decays,
-            l1,
-            np.array(hyper, net.context.dtype),
-        )
-
-    def _norm_of_gradients(self, now):
-        if self._device is not None:
-            self._device.measure(now)
-            return self._device.gradient_norm
-        squares_of_blocks(self.net.param_diff, self._blocks, self._squares)
-        return float(np.sqrt(self._squares.sum()))
-
-    def _clip_scale(self):
-        limit, norm = self.param.clip_gradients, self.gradient_norm
-        if limit < 0 or norm <= limit:
-            return 1.0
-        scale = limit / norm
-        info(
-            f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}"
-        )
-        return scale
+        self._update.apply(rate, l1, param.decoupled_decay, hyper)
 
     def _reduce_rate(self, why):
         """Take a step of lr_policy plateau where there is a reason."""

@@ -16,22 +16,26 @@ from caffetools.net import Net, device_memory
 from caffetools.solver import rules_cu
 from caffetools.solver.loss_scale_cu import LossScale
 from caffetools.solver.precision import LossScaling
+from caffetools.solver.rules import Rule
 
 
 class DeviceUpdate:
     """What an update needs on the device.
 
-    net: on a GPU. histories: values a parameter has in the history. table: see `rules.block_table`. rate_mults, decays:
+    net: on a GPU. rule: by which parameters change. table: see `rules.block_table`. rate_mults, decays:
     by parameter. limit: of the gradients' norm, negative for none. passes: whose gradients are summed (`iter_size`).
     scaling: of the loss, or None.
 
-    `gradient_norm` is the last norm that has reached the host. `loss_scale`: what scales the loss, or None.
+    `gradient_norm` is the last norm that has reached the host. `loss_scale`: what scales the loss, or None. lag: how
+    many losses may be on their way when the next pass starts.
     """
+
+    lag = 2
 
     def __init__(
         self,
         net: Net,
-        histories: int,
+        rule: Rule,
         table: np.ndarray,
         rate_mults: np.ndarray,
         decays: np.ndarray,
@@ -39,13 +43,14 @@ class DeviceUpdate:
         passes: int,
         scaling: LossScaling | None = None,
     ):
-        self.net, self.limit, self.passes, self.histories = net, limit, passes, histories
+        self.net, self.limit, self.passes, self.histories = net, limit, passes, rule.histories
+        self._kernel = rules_cu.KERNELS[rule.kernel.__name__]
         engine, dtype = net.context.engine, net.context.dtype
         self._rows = len(table)
         self._table = to_device(engine, table)
         self._rate_mults, self._decays = to_device(engine, rate_mults), to_device(engine, decays)
         self._history = engine.storage(dtype)
-        self._history_size = histories * net.flat_data.size
+        self._history_size = rule.histories * net.flat_data.size
         self._squares = device_array(engine, self._rows, np.float64)
         self._norm = device_array(engine, 1, np.float64)
         self._scale = device_array(engine, 1, dtype)
@@ -78,8 +83,8 @@ class DeviceUpdate:
         if now:
             self._lagged.flush()
 
-    def apply(self, kernel: str, rate: float, l1: bool, decoupled: bool, hyper: tuple[float, ...]) -> None:
-        """Take the step of a rule (see `rules_cu.KERNELS`); the diffs hold it afterwards."""
+    def apply(self, rate: float, l1: bool, decoupled: bool, hyper: tuple[float, ...]) -> None:
+        """Take the step of the rule; the diffs hold it afterwards."""
         net = self.net
         scalar = net.context.dtype.type
         if self.loss_scale is not None and not self._measured:
@@ -91,7 +96,7 @@ class DeviceUpdate:
         except OutOfMemory as err:
             raise device_memory.explained_for(net, "the solver's history", err) from None
         launch_blocks(
-            rules_cu.KERNELS[kernel],
+            self._kernel,
             self._rows,
             THREADS,
             net.flat_data.write_device(),

@@ -77,10 +77,10 @@ def test_a_step_by_gradients_that_are_not_finite_is_skipped(engine, capfd):
     solver = make(engine, precision="FLOAT16", weight_decay=0.1)
     solver.step(2)
     solver.loss_scale.write([2.0**24, 0, 0])  # more than FLOAT16 can hold
-    weights, history = solver.net.flat_data.read_host().copy(), solver._device.history().copy()
+    weights, history = solver.net.flat_data.read_host().copy(), solver._update.history().copy()
     solver.step(1)
     np.testing.assert_array_equal(solver.net.flat_data.read_host(), weights)
-    np.testing.assert_array_equal(solver._device.history(), history)
+    np.testing.assert_array_equal(solver._update.history(), history)
     assert solver.loss_scale.read() == [2.0**23, 0, 1]
     solver.step(12)
     assert (solver.net.flat_data.read_host() != weights).any()
