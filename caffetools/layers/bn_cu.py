@@ -20,7 +20,9 @@ def setup(layer, bottom, top):
     for name in names:
         setattr(gpu, name, device_array(engine, channels, layer.dtype))
     gpu.weight = device_array(engine, 1, layer.dtype)
-    zero(engine, gpu.zeros)
+    # Of the batch's statistics nothing is kept, but nothing times what happens to be there may be NaN.
+    for array in (gpu.zeros, gpu.batch_mean, gpu.batch_var, gpu.weight):
+        zero(engine, array)
     launch(vector.fill, channels, layer.dtype.type(1), gpu.ones)
 
 
@@ -81,7 +83,7 @@ def backward(layer, top, propagate_down, bottom):
         layer.blobs, (gpu.products, gpu.sums), layer.param_propagate_down, strict=False
     ):
         if wanted:
-            launch(add_multiple, layer.channels, count, means, blob.mutable_gpu_diff)
+            launch(vector.add_multiple, layer.channels, count, means, blob.mutable_gpu_diff)
     if propagate_down[0]:
         # Scale and shift alone have no statistics that depend on x.
         means = (gpu.zeros, gpu.zeros) if layer.affine_only else (gpu.sums, gpu.products)
@@ -101,12 +103,6 @@ def move_towards(batch, factor, momentum, running):
     one = running.dtype.type(1)
     for c in range(cuda.grid(1), running.size, cuda.gridsize(1)):
         running[c] = momentum * running[c] + (one - momentum) * (factor * batch[c])
-
-
-@cuda_kernel
-def add_multiple(factor, x, y):
-    for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
-        y[i] += factor * x[i]
 
 
 @cuda_kernel

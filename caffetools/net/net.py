@@ -19,9 +19,8 @@ from caffetools.engine.cpu.one_thread import SMALL, Team
 from caffetools.engine.out_of_memory import OutOfMemory
 from caffetools.formats import prototxt
 from caffetools.glog import error, info
-from caffetools.layer import Context, Layer
+from caffetools.layer import TRAIN, Context, Layer
 from caffetools.net import device_memory, planning, twins, weights
-from caffetools.net.fused import FusedSteps
 from caffetools.net.gradients import Gradients
 from caffetools.net.memory_plan import MemoryPlan
 from caffetools.net.wiring import wire
@@ -125,10 +124,13 @@ class Net:
         self._place_params(wiring)
         if self.context.engine is not None:
             twins.equip(self)
-        plan = plan and not self.debug_info and self.context.engine is None
-        # On a GPU no layers run as one.
-        on_host = self.context.engine is None
-        self._fused = planning.fuse(wiring, self.phase, plan, keep) if on_host else FusedSteps([], [])
+        if self.context.engine is None:
+            plan = plan and not self.debug_info
+            self._fused = planning.fuse(wiring, self.phase, plan, keep)
+        else:
+            # There is no plan on a GPU; who asks for one does not go backward in the TEST phase.
+            backward = self.phase == TRAIN or not plan
+            self._fused, plan = planning.fuse_on_device(wiring, backward, self._forward), False
         self.memory_plan: MemoryPlan | None = None
         if plan:
             self.memory_plan = planning.plan_memory(wiring, self.phase, self._fused, keep)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from caffetools.layer import TRAIN
-from caffetools.net.fused import FusedSteps, Member
-from caffetools.net.fusion import find_steps
+from caffetools.net.fused import FusedSteps, Member, on_host
+from caffetools.net.fusion import find_in_place_chains, find_steps
 from caffetools.net.lifetimes import Lifetimes
 from caffetools.net.memory_plan import MemoryPlan
 from caffetools.net.wiring import Wiring
@@ -21,9 +21,32 @@ def fuse(wiring: Wiring, phase: int, plan: bool, keep: Sequence[str] = ()) -> Fu
     shown = {*wiring.input_ids, *wiring.output_ids}
     shown |= {i for i, name in enumerate(wiring.blob_names) if name in keep}
     steps = find_steps(wiring, not plan or phase == TRAIN, lambda blob: plan and blob not in shown)
+    return FusedSteps(on_host(steps, _members(wiring)))
+
+
+def fuse_on_device(wiring: Wiring, backward: bool, forward_of: Sequence[Callable]) -> FusedSteps:
+    """Return the steps in which layers run as one on a GPU.
+
+    backward: whether there may be backward passes. forward_of: what runs each layer by itself.
+    """
+    chains = find_in_place_chains(wiring, backward)
+    if not chains:
+        return FusedSteps([])
+    from caffetools.net.fused.normalise_cu import DeviceNormaliseStep
+
+    members = _members(wiring)
+    return FusedSteps(
+        [
+            DeviceNormaliseStep(first, last, members[first : last + 1], forward_of[first : last + 1])
+            for first, last in chains
+        ]
+    )
+
+
+def _members(wiring):
     blobs = [[[wiring.blobs[i] for i in ids] for ids in ends] for ends in (wiring.bottom_ids, wiring.top_ids)]
     needs = wiring.bottom_needs_backward, wiring.layer_needs_backward
-    return FusedSteps(steps, [Member(*each) for each in zip(wiring.layers, *blobs, *needs, strict=True)])
+    return [Member(*each) for each in zip(wiring.layers, *blobs, *needs, strict=True)]
 
 
 def plan_memory(wiring: Wiring, phase: int, fused: FusedSteps, keep: Sequence[str] = ()) -> MemoryPlan:

@@ -46,6 +46,13 @@ class ChannelSums:
         launch_blocks(part_gradients, self._blocks, THREADS, x, dy, mean, *self._shape, scratch)
         launch(whole_gradients, self.channels, scratch, *self._shape, inv_std, sums, products)
 
+    def masked_gradient_means(self, x, dy, y, slope, mean, inv_std, sums, products) -> None:
+        """Write the same of g, which is dy where y is positive, and slope dy elsewhere."""
+        scratch = current().workspace.array(x.dtype)
+        arrays = x, dy, y, slope, mean
+        launch_blocks(part_masked_gradients, self._blocks, THREADS, *arrays, *self._shape, scratch)
+        launch(whole_gradients, self.channels, scratch, *self._shape, inv_std, sums, products)
+
     def products(self, dy, x, accumulate: bool, result) -> None:
         """Write the sums of dy x, or add them to what is there."""
         scratch = current().workspace.array(x.dtype)
@@ -133,6 +140,32 @@ def part_gradients(x, dy, mean, items, channels, plane, parts, scratch):
             i = ((start + item) * channels + channel) * plane + k - item * plane
             own += dy[i]
             own_product += dy[i] * (x[i] - average)
+        total = block_sum(own, shared)
+        product = block_sum(own_product, shared)
+        if thread == 0:
+            scratch[job] = total
+            scratch[channels * parts + job] = product
+
+
+@cuda_kernel
+def part_masked_gradients(x, dy, y, slope, mean, items, channels, plane, parts, scratch):
+    """Sums of g, and of g times the distance of x from its mean; g is dy where y is positive, else slope dy."""
+    shared = cuda.shared.array(THREADS, x.dtype)
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    zero = x.dtype.type(0)
+    for job in range(cuda.blockIdx.x, channels * parts, cuda.gridDim.x):
+        part = quotient(job, channels)
+        channel = job - part * channels
+        start = part * items // parts
+        count = ((part + 1) * items // parts - start) * plane
+        average = mean[channel]
+        own, own_product = zero, zero
+        for k in range(thread, count, threads):
+            item = quotient(k, plane)
+            i = ((start + item) * channels + channel) * plane + k - item * plane
+            g = dy[i] if y[i] > zero else slope * dy[i]
+            own += g
+            own_product += g * (x[i] - average)
         total = block_sum(own, shared)
         product = block_sum(own_product, shared)
         if thread == 0:

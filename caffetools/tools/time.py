@@ -51,7 +51,7 @@ def time(
         for i in reversed(range(len(net.layers))):
             net.backward_layer(i)
         _benchmark(net, iterations)
-        if net.runs_fused:
+        if net.runs_fused and engine is None:
             _note_whole_passes(net, iterations)
     finally:
         net.close()

@@ -50,6 +50,13 @@ def scale(factor, x, y):
 
 
 @cuda_kernel
+def add_multiple(factor, x, y):
+    """y_i += factor x_i"""
+    for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
+        y[i] += factor * x[i]
+
+
+@cuda_kernel
 def sum_of_products(x, y, result):
     """result[0] = sum x_i y_i, by the first block."""
     shared = cuda.shared.array(THREADS, np.float64)

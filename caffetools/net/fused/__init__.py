@@ -19,6 +19,11 @@ STEPS: dict[str, type[FusedStep]] = {
 }
 
 
+def on_host(steps: list[Step], members: list[Member]) -> list[FusedStep]:
+    """Return the fused steps of the CPU that `fusion` has found; members: all layers of the net."""
+    return [STEPS[step.kind](step.first, step.last, members[step.first : step.last + 1]) for step in steps]
+
+
 class FusedSteps:
     """The fused steps of a net, by the layers that they consist of.
 
@@ -26,10 +31,8 @@ class FusedSteps:
     step). A step is in it only where all of its layers are in the range that is run.
     """
 
-    def __init__(self, steps: list[Step], members: list[Member]):
-        self.steps = [
-            STEPS[step.kind](step.first, step.last, members[step.first : step.last + 1]) for step in steps
-        ]
+    def __init__(self, steps: list[FusedStep]):
+        self.steps = steps
         self.by_layer = {i: step for step in self.steps for i in range(step.first, step.last + 1)}
 
     def way(self, start: int, stop: int, fused: bool) -> Iterator[tuple[int, FusedStep | None]]:
@@ -69,4 +72,4 @@ class FusedSteps:
             step.ran = False
 
 
-__all__ = ["FusedSteps", "Member"]
+__all__ = ["FusedSteps", "Member", "on_host"]
