@@ -189,6 +189,9 @@ class Net:
         loss = 0.0
         stop = len(self.layers) if end is None else end + 1
         unseen = not (self.debug_info or self.before_forward or self.after_forward)
+        if self.context.engine is not None and (self.before_backward or self.after_backward):
+            # The backward pass will not run fused, and to part there what ran fused here waits for the device.
+            unseen = False
         with Team() as team:
             for i, step in self._fused.way(start, stop, unseen):
                 if step is not None:

@@ -14,7 +14,8 @@ from caffetools.net import load_net
 from caffetools.proto import caffe_pb2
 from tests.gpu.test_iteration import NOTHING
 
-RANDOM_SCALE = 'scale_param { filler { type: "gaussian" mean: 1 std: 0.5 } bias_term: true bias_filler { type: "gaussian" } }'
+GAUSS = 'type: "gaussian" mean: 1 std: 0.5'
+RANDOM_SCALE = f"scale_param {{ filler {{ {GAUSS} }} bias_term: true bias_filler {{ {GAUSS} }} }}"
 LAYERS = {
     "Scale": f'layer {{ name: "s" type: "Scale" bottom: "c" top: "c" {RANDOM_SCALE} }}',
     "plain Scale": 'layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { filler { value: 0.7 } } }',
@@ -46,6 +47,10 @@ def numbers(net, passes=2, backward=True):
         if backward:
             net.clear_param_diffs()
             net.backward()
+    return state(net, loss)
+
+
+def state(net, loss=0.0):
     results = [np.array(loss), net.blobs["c"].cpu_data, net.blobs["c"].cpu_diff]
     for blob in net.params:
         results += [blob.cpu_data, blob.cpu_diff]
@@ -77,8 +82,27 @@ def test_training(chain, engine):
 def test_layers_go_backward_one_by_one_after_a_fused_pass(chain, engine):
     expected = numbers(net_of(chain, None), passes=1)
     net = net_of(chain, engine)
+    net.forward()
+    assert net._fused.steps[0].ran
+    # Seen from now on.
     net.after_backward.append(lambda i: None)
-    compare(numbers(net, passes=1), expected)
+    net.clear_param_diffs()
+    net.backward()
+    compare([values for i, values in enumerate(state(net)) if i], expected[1:])
+
+
+def test_passes_that_are_seen_backward_run_one_by_one(engine):
+    net = net_of(CHAINS[0], engine)
+    net.after_backward.append(lambda i: None)
+    for _ in range(2):
+        net.clear_param_diffs()
+        net.forward()
+        net.backward()
+    engine.counters.reset()
+    net.clear_param_diffs()
+    net.forward()
+    net.backward()
+    assert asdict(engine.counters) == NOTHING
 
 
 @each
