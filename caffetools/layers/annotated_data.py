@@ -1,11 +1,21 @@
 """AnnotatedData, of SSD (Liu et al. 2016): the AnnotatedDatum records of an LMDB or LevelDB, pictures with boxes.
 
-    top[0]  (batch_size, channels, height, width)  pictures, varied as `samples/boxes.py` says, less the mean
+    top[0]  (batch_size, channels, height, width)  pictures, varied as below, less the mean
     top[1]  (1, 1, boxes, 8)  item, class, instance, xmin, ymin, xmax, ymax, difficult; -1 eight times if there are none
 
-Corners are shares of the picture's sides. `annotated_data_param` has the samplers that parts of pictures are drawn
-by; its label_map_file is read for nothing but to find out whether it is one. Records, threads and processes are as in
-Data.
+A picture and its boxes pass, in this order, through those steps that are set, all of `transform_param` but the sampler:
+
+    distort_param     brightness (a summand), contrast, saturation (factors) and hue, then the order of the channels,
+                      each with its probability; contrast comes after brightness or last, as a coin says
+    expand_param      the picture somewhere on a plane of the mean's colour, with sides drawn up to max_expand_ratio
+                      times as long
+    batch_sampler     one of the parts that all samplers found together; the whole picture where they found none
+    resize_param      the picture warped to a size, by one of the interpolations given
+    mirror            flipped, every second one
+
+A cut keeps the boxes that emit_constraint asks for, or all that it touches, and cuts them too. Corners are shares of
+the picture's sides. `annotated_data_param` has the samplers that parts of pictures are drawn by; its label_map_file
+is read for nothing but to find out whether it is one. Records, threads and processes are as in Data.
 """
 
 from __future__ import annotations

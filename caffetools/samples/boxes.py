@@ -1,16 +1,6 @@
 """Pictures with boxes, varied as SSD's data layer does it (Liu et al. 2016).
 
-A picture and its boxes pass, in this order, through those steps of `transform_param` and of the layer that are set:
-
-    distort_param     brightness (a summand), contrast, saturation (factors) and hue, then the order of the channels,
-                      each with its probability; contrast comes after brightness or last, as a coin says
-    expand_param      the picture somewhere on a plane of the mean's colour, with sides drawn up to max_expand_ratio
-                      times as long
-    batch_sampler     one of the parts that all samplers found together; the whole picture where they found none
-    resize_param      the picture warped to a size, by one of the interpolations given
-    mirror            flipped, every second one
-
-A cut keeps the boxes that emit_constraint asks for, or all that it touches, and cuts them too. Boxes are shares of the
+The steps, in their order, are those on the page of AnnotatedData (`layers/annotated_data.py`). Boxes are shares of the
 picture's sides. What a sample becomes depends on its random numbers and on nothing else.
 """
 

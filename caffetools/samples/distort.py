@@ -71,6 +71,8 @@ def _linear(picture, factor, summand):
 def turn(x, saturation, hue, y):
     """Multiply the saturation of a picture (3, height, width) and turn its hue by an angle in degrees."""
     zero, one, six = np.float32(0), np.float32(1), np.float32(6)
+    # Of six sectors, from -1 to 5 that red, green and blue span; less than a turn, so that no division is needed.
+    turned = (hue / np.float32(60)) % six
     for h in range(x.shape[1]):
         for w in range(x.shape[2]):
             b, g, r = np.float32(x[0, h, w]), np.float32(x[1, h, w]), np.float32(x[2, h, w])
@@ -84,10 +86,16 @@ def turn(x, saturation, hue, y):
                     sector = np.float32(2) + (b - r) / chroma
                 else:
                     sector = np.float32(4) + (r - g) / chroma
-            sector = (sector + hue / np.float32(60)) % six
+            sector += turned
+            if sector < zero:
+                sector += six
+            elif sector >= six:
+                sector -= six
             chroma = min(chroma * saturation, value)
             for c in range(3):
                 # Red is full up to 1 and from 5 on, green around 2, blue around 4.
-                k = (np.float32(5 - 2 * (2 - c)) + sector) % six
+                k = np.float32(1 + 2 * c) + sector
+                if k >= six:
+                    k -= six
                 share = max(zero, min(k, np.float32(4) - k, one))
                 y[c, h, w] = np.uint8(np.rint(value - chroma * share))
