@@ -56,6 +56,7 @@ bench-more: .venv/installed-bench ## measure data layers, nets that train from d
 	$(BIN)/python -m scripts.bench.bench_data
 	$(BIN)/python -m scripts.bench.bench_data --nets all --seconds 5
 	$(BIN)/python -m scripts.bench.bench_scaling
+	$(BIN)/python -m scripts.bench.bench_packing
 
 bench-gpu: .venv/installed-gpu .venv/installed-bench ## compare with PyTorch and cuDNN on the GPU, hold the results to the bars
 	$(BIN)/python -m scripts.bench.bench_gpu $(BENCH)

@@ -3,7 +3,7 @@ images to columns.
 
     y[n, m, p] = bias[m] + sum_k w[m, k] image[n][taps[k] + address[p]]
 
-Filters are packed into panels once a call. Planes wide enough are read where they lie (`multiply_direct`);
+Filters have been packed into panels. Planes wide enough are read where they lie (`multiply_direct`);
 small ones would leave most lanes empty, so there the pixels of all images are numbered through and gathered
 tile by tile (`multiply_gathered`).
 
