@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
+from collections import deque
+from math import isfinite
+
 import numpy as np
 
+from caffetools.glog import fatal
 from caffetools.net import Net
+from caffetools.proto import caffe_pb2
+
+
+class LossWatch:
+    """Looks at the losses of a run, which come from a GPU with a lag, and stops it where one is not finite.
+
+    net: that learns. param: the solver file, whose `stop_on_nan` says whether it stops. last_snapshot: the solverstate
+    to go back to, if there is one.
+    """
+
+    def __init__(self, net: Net, param: caffe_pb2.SolverParameter):
+        self.net, self.param = net, param
+        self.last_snapshot = ""
+        self._unseen: deque[tuple[int, float]] = deque()
+
+    def add(self, iteration: int, loss: float) -> None:
+        """Take a loss that may be on its way."""
+        self._unseen.append((iteration, loss))
+
+    def check(self, lag: int) -> None:
+        """Look at all losses but the last `lag` ones. Errors: FatalError, which says where the first one went wrong."""
+        while len(self._unseen) > lag:
+            iteration, loss = self._unseen.popleft()
+            if self.param.stop_on_nan and not isfinite(loss):
+                self._refuse(iteration, loss)
+
+    def _refuse(self, iteration, loss):
+        last = f"The last snapshot, {self.last_snapshot}, is untouched. " if self.last_snapshot else ""
+        self.net.clear_param_diffs()
+        fatal(
+            f"Iteration {iteration}: the loss is {loss:g}. The first that is not finite is "
+            f"{first_culprit(self.net)}. {last}"
+            "A lower base_lr or clip_gradients often helps; stop_on_nan: false in the solver file trains on."
+        )
 
 
 def describe(values: np.ndarray) -> str:

@@ -59,15 +59,22 @@ def stem_of(solver) -> str:
     return f"{solver.param.snapshot_prefix}_iter_{solver.iter}"
 
 
-def write(solver, stem: str) -> str:
-    """Write the snapshot of a solver at its present iteration and return the name of its solverstate.
+def state_of(solver, stem: str) -> str:
+    """Return the name of the solverstate of a snapshot. stem: how its names begin."""
+    in_hdf5 = solver.param.snapshot_format == caffe_pb2.SolverParameter.HDF5
+    return f"{stem}.solverstate{'.h5' if in_hdf5 else ''}"
+
+
+def write(solver, stem: str) -> None:
+    """Write the snapshot of a solver at its present iteration.
 
     stem: how its names begin. What bears them already is replaced.
     """
     param, average = solver.param, solver.average
     in_hdf5 = param.snapshot_format == caffe_pb2.SolverParameter.HDF5
     suffix, kind = (".h5", "HDF5 file") if in_hdf5 else ("", "binary proto file")
-    model, other, state = (f"{stem}.{name}{suffix}" for name in ("caffemodel", "resume.caffemodel", "solverstate"))
+    model, other = (f"{stem}.{name}{suffix}" for name in ("caffemodel", "resume.caffemodel"))
+    state = state_of(solver, stem)
     averaged = average is not None and average.values is not None
     moment = solver.moment()
     # All are complete on disk before the first is renamed; leaving the block renames them, the last one first.
@@ -94,7 +101,6 @@ def write(solver, stem: str) -> str:
             binary.write(new_state, _state_proto(solver, model, moment["current_step"]))
         # One that is replaced has no state while its files are renamed: a kill leaves no mixture that looks whole.
         Path(state).unlink(missing_ok=True)
-    return state
 
 
 def _write_weights(solver, path):

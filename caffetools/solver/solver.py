@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from caffetools.engine.cpu.rng import RandomSource
 from caffetools.engine.group import Alone
 from caffetools.formats import prototxt
-from caffetools.glog import check, check_ge, fatal, info
+from caffetools.glog import check, check_ge, info
 from caffetools.layer import Context
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
@@ -100,8 +99,7 @@ class Solver:
         self.gradient_norm = 0.0  # of the last update that needed it, over all parameters, as clip_gradients sees it
         self.losses: deque[float] = deque(maxlen=param.average_loss)
         self._losses_resumed = False
-        # Losses that are still to be looked at, with their iterations: on a GPU they arrive with a lag.
-        self._unchecked: deque[tuple[int, float]] = deque()
+        self._watch = finite.LossWatch(self.net, self.param)
         self.callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self.listeners: list[Listener] = []
         self._update = self._make_update()
@@ -109,7 +107,6 @@ class Solver:
         self.retention = Retention(param.snapshot_keep)
         self.average = WeightAverage(self.net, param.ema_decay, self._blocks) if param.ema_decay else None
         self._stopping = False
-        self._last_snapshot = ""
         self._moment: dict | None = None  # where the run was before the tests of the present iteration
         info("Solver scaffolding done.")
 
@@ -156,7 +153,7 @@ class Solver:
     def restore(self, path: str) -> None:
         """Continue from a snapshot: a `.solverstate` or `.solverstate.h5` file."""
         snapshot.restore(self, path)
-        self._last_snapshot = path
+        self._watch.last_snapshot = path
         self._moment = None
 
     def snapshot(self, alone: bool = False) -> None:
@@ -164,18 +161,19 @@ class Solver:
 
         alone: only rank 0 does, and does not learn where the others are: who resumes begins with the data anew.
         """
-        self._check_losses(lag=0)
+        self._watch.check(lag=0)
         if alone:
             check(self.group.leads, "Caffe::root_solver()", "The process of rank 0 takes the snapshots.")
-        elif not self.group.leads:
+        stem = snapshot.stem_of(self)
+        self._watch.last_snapshot = snapshot.state_of(self, stem)
+        if not self.group.leads:
             self.moment()
             return
         before = self._moment
         if alone and before is None:
             self._moment = snapshot.moment(self)
-        stem = snapshot.stem_of(self)
         self.retention.add(stem)
-        self._last_snapshot = snapshot.write(self, stem)
+        snapshot.write(self, stem)
         self._moment = before
         self.retention.prune()
 
@@ -208,7 +206,7 @@ class Solver:
             return
         self._moment = self.moment()  # before the pass for the display, which takes a batch
         if param.display and self.iter % param.display == 0:
-            self._note_loss(self.net.forward())
+            self.losses.append(self.net.forward())
             info(f"Iteration {self.iter}, loss = {self.smoothed_loss:g}")
         if param.test_interval and self.iter % param.test_interval == 0:
             self.test_all()
@@ -258,10 +256,10 @@ class Solver:
         loss = 0.0
         for _ in range(param.iter_size):
             loss += net.forward()
-            self._unchecked.append((self.iter, loss))
-            self._check_losses(self._update.lag)
+            self._watch.add(self.iter, loss)
+            self._watch.check(self._update.lag)
             self._update.backward()
-        self._note_loss(loss / param.iter_size)
+        self.losses.append(loss / param.iter_size)
         if display:
             display_line.show(self.iter, param.display, self.smoothed_loss)
             report.output_lines("Train", net.output_values())
@@ -286,25 +284,6 @@ class Solver:
         step = Step(self.iter, self.rate, float(loss), self.smoothed_loss, values, self.gradient_norm)
         for listener in self.listeners:
             listener.trained(step)
-
-    def _check_losses(self, lag):
-        """Refuse losses that are not finite, but for the last `lag` ones, which may not have arrived yet."""
-        while len(self._unchecked) > lag:
-            iteration, loss = self._unchecked.popleft()
-            if self.param.stop_on_nan and not isfinite(loss):
-                self._refuse_loss(iteration, loss)
-
-    def _refuse_loss(self, iteration, loss):
-        last = f"The last snapshot, {self._last_snapshot}, is untouched. " if self._last_snapshot else ""
-        self.net.clear_param_diffs()
-        fatal(
-            f"Iteration {iteration}: the loss is {loss:g}. The first that is not finite is "
-            f"{finite.first_culprit(self.net)}. {last}"
-            "A lower base_lr or clip_gradients often helps; stop_on_nan: false in the solver file trains on."
-        )
-
-    def _note_loss(self, loss):
-        self.losses.append(loss)
 
     def _is_displayed(self):
         """Say whether the log tells of the present iteration; its losses have to arrive for that."""
