@@ -255,10 +255,15 @@ class _Walk:
             self.fail(
                 f'Unknown enumeration value of "{token.text}" for field "{found.name}".',
                 f"{found.name} takes {_listed(kind.values_by_name)}, not {token.text}"
-                + _did_you_mean(token.text, kind.values_by_name),
+                + self.unknown_value(found, token.text),
             )
 
     # hints
+
+    def unknown_value(self, found: FieldDescriptor, name: str) -> str:
+        """Whose value a name is, or which one it is like."""
+        fork = forks.old_type_hint(name) if found.name == "type" else None
+        return f"; {fork}" if fork else _did_you_mean(name, found.enum_type.values_by_name)
 
     def unknown_field(self, name: str) -> str:
         """Why a name means nothing here: it is at home in another message, or misspelt."""

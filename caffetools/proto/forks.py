@@ -136,6 +136,7 @@ FORKS = (
             "unique_label_param dense_crf_param domain_transform_param",
             "ConvolutionParameter": "hole hole_h hole_w",
             "ImageDataParameter": "label_type ignore_label",
+            "V1LayerParameter": "strict_dim",
         },
     ),
     Fork(
@@ -314,6 +315,7 @@ SPEED_ONLY: Mapping[str, str] = {
     "InnerProductParameter": "engine",
     "DataParameter": "threads parser_threads cache",
     "TransformationParameter": "use_gpu_transform display",
+    "V1LayerParameter": "strict_dim",
 }
 
 #: Libraries that forks name where the original has `engine: CAFFE` and `engine: CUDNN`.
@@ -333,6 +335,13 @@ def is_of_a_fork(layer_type: str) -> bool:
 def layer_type_hint(layer_type: str) -> str | None:
     """Return whose layer type this is, if it is known from a fork, and what to use instead, if that is known."""
     return _hint(layer_type, (fork for fork in FORKS if layer_type in fork.layers.split()), TYPES_INSTEAD)
+
+
+def old_type_hint(name: str) -> str | None:
+    """The same for a type as V1 layers have it: "IMAGE_SEG_DATA" is ImageSegData."""
+    plain = name.replace("_", "").lower()
+    types = {layer_type for fork in FORKS for layer_type in fork.layers.split()}
+    return next((layer_type_hint(known) for known in sorted(types) if known.lower() == plain), None)
 
 
 def field_hint(message_name: str, field_name: str) -> str | None:

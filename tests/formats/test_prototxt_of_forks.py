@@ -56,6 +56,14 @@ def test_libraries_of_forks(field, engine, capfd):
     assert "<string>:1: engine is left out" in capfd.readouterr().err
 
 
+def test_v1_layers_of_deeplab():
+    text = 'layers { name: "a" type: CONVOLUTION strict_dim: false convolution_param { hole: 2 } }'
+    (layer,) = prototxt.parse(text, caffe_pb2.NetParameter).layers
+    assert list(layer.convolution_param.hole) == [2]
+    with pytest.raises(FatalError, match="not IMAGE_SEG_DATA; ImageSegData belongs to the forks DeepLab"):
+        prototxt.parse("layers { type: IMAGE_SEG_DATA }", caffe_pb2.NetParameter)
+
+
 def test_a_library_that_no_fork_has():
     with pytest.raises(FatalError, match="engine takes DEFAULT, CAFFE or CUDNN, not MKL"):
         prototxt.parse("layer { pooling_param { engine: MKL } }", caffe_pb2.NetParameter)

@@ -120,6 +120,12 @@ def test_words(hint, words):
     assert hint == words
 
 
+def test_types_of_v1_layers():
+    assert forks.old_type_hint("IMAGE_SEG_DATA") == forks.layer_type_hint("ImageSegData")
+    assert forks.old_type_hint("MAT_WRITE") == forks.layer_type_hint("MatWrite")
+    assert forks.old_type_hint("CONVOLUTON") is None
+
+
 @pytest.mark.parametrize(
     "hint",
     [
