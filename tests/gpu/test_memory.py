@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
@@ -104,3 +105,11 @@ def test_empty_blobs_and_scalars(shape, engine):
     assert blob.gpu_data.size == blob.count
     assert blob.mutable_gpu_data.size == blob.count
     assert blob.cpu_data.shape == shape
+
+
+@pytest.mark.skipif(not numba.config.ENABLE_CUDASIM, reason="the device fills nothing")
+def test_what_nobody_has_written_shows_in_the_simulator(engine):
+    from caffetools.engine.gpu.memory import device_array
+
+    assert np.isnan(on_device(device_array(engine, 3, np.float32))).all()
+    assert on_device(device_array(engine, 0, np.float64)).size == 0

@@ -59,7 +59,11 @@ class Held:
 
 def _allocate(engine, count, dtype):
     engine.release()
-    return cuda.device_array(count, dtype, stream=engine.stream)
+    array = cuda.device_array(count, dtype, stream=engine.stream)
+    if engine.simulated:
+        # So that reading what nobody has written shows: NaN, or the largest of a type.
+        array.view(np.uint8)[:] = 255
+    return array
 
 
 def _is_out_of_memory(error):
