@@ -18,8 +18,9 @@ from caffetools.engine import devices, process_group
 from caffetools.formats import binary, prototxt
 from caffetools.formats import blob as blob_format
 from caffetools.formats.db import open_db
+from caffetools.glog import FatalError
 from caffetools.proto import caffe_pb2
-from caffetools.tools import reproduction, train
+from caffetools.tools import engines, reproduction, train
 from tests.recorded import run_tool, tool_environment
 from tests.solver.small_run import lay_out
 
@@ -87,6 +88,29 @@ def weights(path: str) -> np.ndarray:
     """Return all parameters of a caffemodel in one array."""
     layers = binary.read(path, caffe_pb2.NetParameter).layer
     return np.concatenate([blob_format.to_array(blob).ravel() for layer in layers for blob in layer.blobs])
+
+
+@pytest.mark.parametrize(
+    ("gpu", "words"),
+    [
+        ("0,0", "--gpu=0,0 names GPU 0 more than once"),
+        ("0,99", "--gpu=0,99: there is no GPU 99; this machine has "),
+        ("0,x", "--gpu=0,x: a comma list of device numbers, or all, is expected"),
+    ],
+)
+def test_devices_that_cannot_be_used_together(gpu, words):
+    with pytest.raises(FatalError, match=words):
+        engines.several(gpu)
+
+
+def test_devices_that_are_named(monkeypatch):
+    assert engines.several("all") == list(range(devices.gpu_count()))
+    assert engines.several("1,0") == [1, 0]
+    assert engines.several("1") == engines.several("") == []
+    assert (engines.first("all"), engines.first("1,0")) == ("0", "1")
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(FatalError, match="several GPUs cannot be used: NCCL, which connects GPUs, is for Linux"):
+        engines.several("0,1")
 
 
 def on_two(group, arguments: dict):
