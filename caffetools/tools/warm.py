@@ -22,7 +22,8 @@ from caffetools.layer import TEST, TRAIN, Context
 from caffetools.layers import layer_class
 from caffetools.net import Net
 from caffetools.proto import caffe_pb2
-from caffetools.samples.transform import Transformer
+from caffetools.samples.boxes import Boxed, BoxTransformer, Draws
+from caffetools.samples.transform import WITH_BOXES, Transformer
 from caffetools.solver import Solver
 from caffetools.tools import net_inputs, summary
 from caffetools.tools.free_memory import free_memory
@@ -199,7 +200,21 @@ def _made_up(param, phase, state, given) -> caffe_pb2.NetParameter:
             _transform(source, tuple(layer.input_param.shape[0].dim), phase)
     batch, free = min(MOST_ITEMS, net_inputs.batch_size(known)), free_memory()
     largest = summary.largest_batch(summary.Definition(known), free // 2) if free else None
-    return net_inputs.with_batch(known, max(1, min(batch, largest or batch)))
+    known = net_inputs.with_batch(known, max(1, min(batch, largest or batch)))
+    for layer, source in zip(known.layer, net.layer, strict=True):
+        if source.type == "AnnotatedData":
+            _leave_out_boxes(layer)
+    return known
+
+
+def _leave_out_boxes(layer):
+    """Fill the second input with -1, which stands for no boxes: zeros would be some of the background."""
+    param = caffe_pb2.DummyDataParameter(shape=layer.input_param.shape)
+    param.data_filler.add(value=0)
+    param.data_filler.add(value=-1)
+    layer.ClearField("input_param")
+    layer.type = "DummyData"
+    layer.dummy_data_param.CopyFrom(param)
 
 
 def _transform(layer, shape, phase):
@@ -207,9 +222,22 @@ def _transform(layer, shape, phase):
     param = caffe_pb2.TransformationParameter()
     param.CopyFrom(layer.transform_param)
     param.ClearField("mean_file")  # the same kernel subtracts numbers
+    if layer.type == "AnnotatedData":
+        _vary(layer)
+        for name in WITH_BOXES:
+            param.ClearField(name)
     transformer = Transformer(param, phase, np.float32, np.uint64(1))
     channels, height, width = shape[1:]
     out = np.empty((2, channels, height, width), np.float32)
     pictures = [np.zeros((channels, height, width), np.uint8)] * len(out)
     shapes = [picture.shape for picture in pictures]
     transformer.transform(shapes, pictures, np.dtype(np.uint8), np.arange(len(out), dtype=np.uint64), out)
+
+
+def _vary(layer):
+    """Vary a made-up picture with a box, often enough that every step has its turn."""
+    picture = np.arange(3 * 24 * 24, dtype=np.uint8).reshape(3, 24, 24)
+    boxed = Boxed(picture, np.array([[0.2, 0.2, 0.7, 0.7]]), np.zeros((1, 3)))
+    transformer = BoxTransformer(layer.transform_param, layer.annotated_data_param.batch_sampler, layer.name)
+    for seed in range(16):
+        transformer.apply(boxed, Draws(seed))

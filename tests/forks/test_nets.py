@@ -20,6 +20,7 @@ from caffetools.proto import caffe_pb2
 from caffetools.solver.solver import Solver
 from caffetools.tools import net_inputs
 from caffetools.tools.test import test as run_test
+from caffetools.tools.warm import warm
 
 NETS = Path(__file__).parent / "nets"
 #: The files that a net for use consists of, and the shapes of its outputs.
@@ -136,6 +137,7 @@ def test_ssd_trains_and_is_evaluated(tmp_path, monkeypatch, capfd):
         with open_db("lmdb", source, "new") as db:
             for i in range(4):
                 db.put(b"%d" % i, record(random).SerializeToString())
+    warm(solver="solver.prototxt")
     solver = Solver(upgrade.read_solver("solver.prototxt"))
     before = [blob.data.copy() for blob in solver.net.layer_by_name["conv4_3_norm"].blobs]
     solver.solve()
