@@ -14,11 +14,13 @@ from caffetools.layers.bias_cu import sums_of
 
 def reshape(layer, bottom, top):
     layer.gpu.sums = sums_of(layer, bottom)
-    in_place = top[0] is bottom[0]
-    layer.gpu.kept_input = device_array(current(), bottom[0].count, layer.dtype) if in_place else None
+    layer.gpu.kept_input = None
 
 
 def forward(layer, bottom, top):
+    if top[0] is bottom[0] and layer.gpu.kept_input is None:
+        # Only here, because a layer that runs as one with others does not need it.
+        layer.gpu.kept_input = device_array(current(), bottom[0].count, layer.dtype)
     x, kept = bottom[0].gpu_data, layer.gpu.kept_input
     scale, inner, y = _scale(layer, bottom).gpu_data, layer.spans.inner, top[0].mutable_gpu_data
     if layer.has_bias:

@@ -75,7 +75,7 @@ class Bench:
     def forward(self, name: str, batch: int) -> Sides:
         """Return the sides of a forward pass in the TEST phase."""
         _, deploy, _, picture, classes = NETS[name]
-        net = Net(self._read(name, deploy, TEST, batch, picture), Context(engine=self.engine))
+        net = Net(self._read(name, deploy, TEST, batch, picture), Context(engine=self.engine), plan=True)
         for layer in net.layers:
             if layer.type == "BatchNorm":  # the statistics of a net that has seen normalised data
                 for blob, value in zip(layer.blobs, (0, 1, 1), strict=True):
