@@ -76,11 +76,14 @@ class Metrics:
             fatal(
                 f"{self.folder} has the metrics of another run: name another folder, or resume that run with --snapshot"
             )
-        theirs, mine = self.record.snapshot_prefix(), os.path.abspath(self.training.param.snapshot_prefix)
-        if theirs != mine and any(row["iteration"] >= start for row in read_rows(self.folder)):
+        theirs, mine = self.record.snapshot_prefixes(), self.training.param.snapshot_prefix
+        # A run whose folder was moved has the same prefix in its solver file, one that was started elsewhere the path.
+        if mine in theirs or os.path.abspath(mine) in theirs:
+            return
+        if any(row["iteration"] >= start for row in read_rows(self.folder)):
             fatal(
-                f"{self.folder} has the metrics of another run, with snapshots {theirs}_*, and going on from iteration "
-                f"{start} would remove some of them: name another folder"
+                f"{self.folder} has the metrics of another run, with snapshots {theirs[1]}_*, and going on from "
+                f"iteration {start} would remove some of them: name another folder"
             )
 
     def _table(self, name, columns, net, start):

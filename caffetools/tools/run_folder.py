@@ -52,11 +52,11 @@ class RunFolder:
         except OSError as error:
             fatal(f"Cannot make the folder {folder}: {reason(error)}")
 
-    def snapshot_prefix(self) -> str:
-        """Return where the snapshots of the run on record go, as an absolute path."""
+    def snapshot_prefixes(self) -> tuple[str, str]:
+        """Return where the snapshots of the run on record go: as its solver file says, and as an absolute path."""
         folder = read_record(self.folder)["starts"][-1]["folder"]
-        param = prototxt.read(self.folder / SOLVER, caffe_pb2.SolverParameter)
-        return os.path.abspath(os.path.join(folder, param.snapshot_prefix))
+        prefix = prototxt.read(self.folder / SOLVER, caffe_pb2.SolverParameter).snapshot_prefix
+        return prefix, os.path.abspath(os.path.join(folder, prefix))
 
     def begin(self, training: Solver, origin: Origin) -> None:
         """Write down everything about a start; those before it, of the run that goes on, stay."""

@@ -243,6 +243,15 @@ def test_nothing_of_another_run_is_taken_back():
     assert Path("m/metrics.jsonl").read_bytes() == before
 
 
+def test_a_run_goes_on_where_its_folder_was_moved(folder, monkeypatch):
+    write_solver("max_iter: 10 snapshot: 4 snapshot_after_train: false")
+    train("solver.prototxt", metrics="m")
+    moved = folder.rename(folder.with_name(f"{folder.name}_moved"))
+    monkeypatch.chdir(moved)
+    train("solver.prototxt", snapshot="auto", metrics="m")
+    assert [row["iteration"] for row in rows(kind="train")] == list(range(10))
+
+
 def test_a_second_stage_under_another_prefix_goes_on_in_the_same_folder():
     train_with_recorder(more="max_iter: 3")
     write_solver('max_iter: 5 snapshot_prefix: "second"')
