@@ -88,7 +88,7 @@ def find_sources(index, plane, top_plane, sources):
     """sources_j = the last element that goes to place j."""
     for i in range(cuda.grid(1), index.size, cuda.gridsize(1)):
         where = index[i]
-        if where > -1 and where < top_plane:
+        if where > index.dtype.type(-1) and where < index.dtype.type(top_plane):
             cuda.atomic.max(sources, i // plane * top_plane + int(where), i)
 
 
@@ -105,7 +105,7 @@ def pick(dy, index, plane, top_plane, dx):
     zero = dy.dtype.type(0)
     for i in range(cuda.grid(1), dx.size, cuda.gridsize(1)):
         where = index[i]
-        dx[i] = dy[i // plane * top_plane + int(where)] if where > -1 and where < top_plane else zero
+        dx[i] = dy[i // plane * top_plane + int(where)] if where > zero - dy.dtype.type(1) and where < dy.dtype.type(top_plane) else zero
 
 
 @cuda_kernel
@@ -115,7 +115,7 @@ def find_wrong(index, top_plane, wrong):
     if cuda.blockIdx.x == 0:
         bad = np.float64(0)
         for i in range(cuda.threadIdx.x, index.size, cuda.blockDim.x):
-            if not (index[i] > -1 and index[i] < top_plane):
+            if not (index[i] > index.dtype.type(-1) and index[i] < index.dtype.type(top_plane)):
                 bad = np.float64(i + 1)
         bad = block_max(bad, shared)
         if cuda.threadIdx.x == 0:
