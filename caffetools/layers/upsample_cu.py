@@ -102,10 +102,10 @@ def from_sources(x, sources, y):
 
 @cuda_kernel
 def pick(dy, index, plane, top_plane, dx):
-    zero = dy.dtype.type(0)
+    zero, below, end = dy.dtype.type(0), index.dtype.type(-1), index.dtype.type(top_plane)
     for i in range(cuda.grid(1), dx.size, cuda.gridsize(1)):
         where = index[i]
-        dx[i] = dy[i // plane * top_plane + int(where)] if where > zero - dy.dtype.type(1) and where < dy.dtype.type(top_plane) else zero
+        dx[i] = dy[i // plane * top_plane + int(where)] if where > below and where < end else zero
 
 
 @cuda_kernel
