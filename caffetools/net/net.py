@@ -66,7 +66,8 @@ class Net:
     to the host (`engine.gpu.lag.Loss`): a number that waits for the device when its value is asked for.
 
     Functions in `before_forward`, `after_forward`, `before_backward` and `after_backward` are called with the index of
-    each layer that a pass comes to.
+    each layer that a pass comes to; layers do not run as one then. Those in `gradients_done` are called during a
+    backward pass with the index of a layer from which on all gradients of parameters are complete.
 
     plan: whether arrays that are not needed at the same time share memory (see `memory_plan`). After a pass only
     inputs, outputs, parameters and the data of the blobs named in `keep` are right then, passes begin at the first
@@ -121,6 +122,7 @@ class Net:
         self.after_forward: list[Callable[[int], None]] = []
         self.before_backward: list[Callable[[int], None]] = []
         self.after_backward: list[Callable[[int], None]] = []
+        self.gradients_done: list[Callable[[int], None]] = []
         self._place_params(wiring)
         if self.context.engine is not None:
             twins.equip(self)
@@ -255,6 +257,7 @@ class Net:
                 if step is not None:
                     team.work_alone(self._step_alone(step))
                     step.backward()
+                    _call(self.gradients_done, step.first)
                     continue
                 _call(self.before_backward, i)
                 if self.layer_needs_backward[i]:
@@ -262,6 +265,7 @@ class Net:
                     if self.debug_info:
                         self._report_backward(i)
                 _call(self.after_backward, i)
+                _call(self.gradients_done, i)
         if self.debug_info and start is None:
             self._report_params()
 

@@ -40,6 +40,8 @@ class NCCL:
     Errors: FatalError with what is missing, and when a process does not come.
     """
 
+    follows_gradients = True
+
     def __init__(self, solver: Solver, uid: bytes):
         _check()
         training = solver._solver
@@ -71,8 +73,8 @@ class NCCL:
         self._exchange.broadcast()
 
     def __call__(self, layer: int) -> None:
-        """Start the means that the gradients of a layer were missing for."""
-        self._exchange.layer_done(layer)
+        """Start the means that the gradients of the layers from this one on were missing for."""
+        self._exchange.gradients_done(layer)
 
 
 def _why_not():

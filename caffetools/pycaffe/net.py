@@ -216,8 +216,12 @@ class Net:
         self._net.before_backward.append(function)
 
     def after_backward(self, function: Callable[[int], None]) -> None:
-        """Have a function called after the backward pass of each layer."""
-        self._net.after_backward.append(function)
+        """Have a function called after the backward pass of each layer.
+
+        What only wants to know which gradients are complete (an NCCL) lets layers run as one.
+        """
+        only_gradients = getattr(function, "follows_gradients", False)
+        (self._net.gradients_done if only_gradients else self._net.after_backward).append(function)
 
     @property
     def _batch_size(self):

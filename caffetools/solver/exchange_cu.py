@@ -39,9 +39,9 @@ class Part:
 class GradientExchange:
     """Replaces a net's gradients by their means over the processes of a group, in each step.
 
-    Its methods are callbacks: `on_start` before a step, `layer_done` after the backward pass of each layer (left out,
-    all means are computed at the end), `on_gradients_ready` before the update. passes: those of a step (`iter_size`);
-    the last one is followed.
+    Its methods are callbacks: `on_start` before a step, `gradients_done` within the backward passes (left out, all
+    means are computed at the end), `on_gradients_ready` before the update. passes: those of a step (`iter_size`); the
+    last one is followed.
     """
 
     def __init__(self, net: Net, group: Alone, passes: int, least_bytes: int = LEAST_BYTES):
@@ -51,7 +51,7 @@ class GradientExchange:
         self._done = Event()
         self.parts = parts(net, least_bytes)
         self._next = 0
-        self._pass = 0
+        self._pass, self._layer = 0, -1
 
     def broadcast(self) -> None:
         """Give all processes the parameters of rank 0."""
@@ -62,11 +62,14 @@ class GradientExchange:
     def on_start(self) -> None:
         """Begin a step."""
         self._next = self._pass = 0
+        self._layer = -1
 
-    def layer_done(self, layer: int) -> None:
-        """Start the means that a layer's gradients were missing for."""
-        if layer == len(self.net.layers) - 1:
+    def gradients_done(self, layer: int) -> None:
+        """Start the means that the gradients of the layers from `layer` on were missing for."""
+        if layer > self._layer:
+            # Within a pass they fall.
             self._pass += 1
+        self._layer = layer
         if self._pass == self.passes:
             while self._next < len(self.parts) and self.parts[self._next].layer >= layer:
                 self._start(self.parts[self._next])

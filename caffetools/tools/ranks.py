@@ -51,6 +51,6 @@ def connect(training: Solver) -> GradientExchange | None:
     exchange = GradientExchange(training.net, training.group, param.iter_size)
     training.add_callback(exchange.on_start, exchange.on_gradients_ready)
     if param.layer_wise_reduce:
-        training.net.after_backward.append(exchange.layer_done)
+        training.net.gradients_done.append(exchange.gradients_done)
     exchange.broadcast()
     return exchange

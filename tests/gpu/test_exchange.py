@@ -10,6 +10,7 @@ import pytest
 
 from caffetools.engine.rendezvous import join, new_key
 from tests.gpu.nets import CLASSIFIER, classifier
+from tests.gpu.test_fused import net_of
 from tests.gpu.test_iteration import NOTHING, iteration
 
 SHARED = """
@@ -78,7 +79,7 @@ def make(engine, groups, text=CLASSIFIER, passes=1, least=1):
 
     net = classifier(engine, text)
     exchange = GradientExchange(net, groups[0], passes, least)
-    net.after_backward.append(exchange.layer_done)
+    net.gradients_done.append(exchange.gradients_done)
     return net, exchange
 
 
@@ -91,6 +92,21 @@ def test_means_start_while_the_layers_before_go_backward(engine, groups):
     assert (seen["ip2"], seen["relu"], seen["ip1"]) == (1, 2, 2)
     exchange.on_gradients_ready()
     assert sizes == [48, 48, 64]
+
+
+def test_layers_still_run_as_one(engine, groups):
+    from caffetools.solver.exchange_cu import GradientExchange
+
+    net = net_of(["Scale", "ReLU"], engine)
+    exchange = GradientExchange(net, groups[0], passes=1, least_bytes=1)
+    net.gradients_done.append(exchange.gradients_done)
+    sizes = counting(exchange, groups[0])
+    exchange.on_start()
+    iteration(net)
+    assert net.runs_fused and all(step.ran for step in net._fused.by_layer.values())
+    assert sum(sizes) == net.flat_diff.size
+    exchange.on_gradients_ready()
+    assert sum(sizes) == net.flat_diff.size
 
 
 def test_only_the_last_pass_of_a_step_is_followed(engine, groups):
@@ -108,7 +124,7 @@ def test_only_the_last_pass_of_a_step_is_followed(engine, groups):
 
 def test_all_means_at_the_end(engine, groups):
     net, exchange = make(engine, groups, least=200)
-    net.after_backward.clear()
+    net.gradients_done.clear()
     sizes = counting(exchange, groups[0])
     exchange.on_start()
     iteration(net)
