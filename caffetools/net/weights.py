@@ -37,8 +37,24 @@ def share_from(net, other) -> None:
             mine.share_data(theirs)
 
 
+_STATE = "holds the state of a solver: give it to --snapshot to resume, or its .caffemodel to --weights"
+#: By the ends of names: what such a file is, and what to do with it.
+_NO_WEIGHTS = {
+    ".solverstate": _STATE,
+    ".solverstate.h5": _STATE,
+    ".safetensors": "holds weights as safetensors: `caffe import` makes a caffemodel of them",
+    ".prototxt": "is a definition, without weights: those are in a .caffemodel",
+}
+
+
 def copy_from(net, path: str) -> None:
-    """Copy weights from a file: HDF5 where the name ends in `.h5`, a binary NetParameter, new or old, otherwise."""
+    """Copy weights from a file: HDF5 where the name ends in `.h5`, a binary NetParameter, new or old, otherwise.
+
+    Errors: FatalError for files of another kind, with what to do with them, and for weights that do not fit.
+    """
+    for ending, advice in _NO_WEIGHTS.items():
+        if str(path).endswith(ending):
+            fatal(f"{path} {advice}")
     if str(path).endswith(".h5"):
         copy_from_hdf5(net, path)
     else:

@@ -9,7 +9,7 @@ from types import ModuleType
 from caffetools import graph, upgrade
 from caffetools.formats import binary
 from caffetools.formats.files import atomic_path
-from caffetools.glog import FatalError, check_gt, fatal, plain
+from caffetools.glog import FatalError, check_ge, check_gt, fatal, plain
 from caffetools.layer import TEST, Context
 from caffetools.net import Net
 from caffetools.net.wiring import Wiring, wire
@@ -32,6 +32,7 @@ def export(
     """
     if not output and not safetensors:
         fatal("Need a place for the result: --output=MODEL.onnx, --safetensors=WEIGHTS.safetensors, or both.")
+    check_ge(batch, 0, "FLAGS_batch >= 0", "A batch cannot have a negative size; 0 leaves it open.")
     if safetensors and not weights:
         fatal("--safetensors writes weights: name them, --weights=FILE.caffemodel")
     if output or weights.endswith(".h5"):

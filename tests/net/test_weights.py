@@ -116,3 +116,17 @@ def test_diffs_are_saved_where_asked(make_net):
     net.param_diff.fill(3)
     assert list(net.to_proto(diffs=True).layer[-1].blobs[1].diff) == [3, 3]
     assert not net.to_proto().layer[-1].blobs[1].diff
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("s_iter_5.solverstate", "s_iter_5.solverstate holds the state of a solver: give it to --snapshot"),
+        ("s_iter_5.solverstate.h5", "give it to --snapshot"),
+        ("net.safetensors", "`caffe import` makes a caffemodel"),
+        ("deploy.prototxt", "is a definition, without weights"),
+    ],
+)
+def test_files_of_other_kinds(make_net, name, words):
+    with pytest.raises(FatalError, match=words):
+        make_net(DATA + ip("a")).copy_from(name)
