@@ -10,9 +10,13 @@ import pytest
 
 from caffetools.formats import prototxt
 from caffetools.glog import FatalError
+from caffetools.layer import TEST, Context, RandomSource
 from caffetools.layers.detection_evaluate import read_sizes
+from caffetools.net import Net
 from caffetools.proto import caffe_pb2
+from caffetools.solver.scores import means, precisions
 from caffetools.solver.solver import Solver
+from caffetools.tools import test as tool
 from tests.layers.gradient import SingleLayer
 
 LEFT, RIGHT, NEAR_LEFT, FAR = (0.1, 0.1, 0.4, 0.5), (0.6, 0.1, 0.9, 0.5), (0.1, 0.1, 0.4, 0.45), (0.5, 0.7, 0.7, 0.9)
@@ -136,6 +140,33 @@ def test_mean_average_precision(tmp_path, monkeypatch, capfd):
     assert (name, value, weight) == ("detection_eval", pytest.approx((1 + (1 / 3 + 2 / 4) / 2) / 2), 0)
     log = re.sub(r"^.*?\] ", "", capfd.readouterr().err, flags=re.M).splitlines()
     assert log[-3:] == ["class1: 1", "class2: 0.416667", "    Test net output #0: detection_eval = 0.708333"]
+
+
+GROWS = """
+layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: 8 dim: 1 } } }
+layer { name: "chosen" type: "DummyData" top: "chosen"
+  dummy_data_param { shape { dim: 8 } data_filler { type: "uniform" min: -9 max: 9 } } }
+layer { name: "t" type: "Threshold" bottom: "chosen" top: "t" }
+layer { name: "filter" type: "Filter" bottom: "x" bottom: "t" top: "rows" }
+"""
+
+
+def grown_net():
+    param = prototxt.parse(GROWS, caffe_pb2.NetParameter)
+    param.state.phase = TEST
+    return Net(param, Context(TEST, random=RandomSource(1)))
+
+
+@pytest.mark.parametrize("run", [lambda net: means(net, 9, lambda: True), lambda net: tool._run(net, 9, None)])
+def test_outputs_of_other_sizes_have_no_mean(run):
+    with pytest.raises(FatalError, match="The outputs rows have other sizes .* DetectionEvaluate layer"):
+        run(grown_net())
+
+
+def test_detection_needs_rows_of_detections():
+    param = caffe_pb2.SolverParameter(eval_type="detection")
+    with pytest.raises(FatalError, match="rows is made by Filter"):
+        precisions(grown_net(), 1, param, lambda: True)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def test_nothing_to_say(more):
         ("momentum: -0.9", "momentum is -0.9"),
         ('type: "Adam" momentum2: 1.5', "momentum2 is 1.5"),
         ("weight_decay: -1", "weight_decay is -1: a negative one lets the weights grow"),
+        ('ap_version: "11point"', 'ap_version does nothing without eval_type: "detection"'),
         ("clip_gradients: 0", "clip_gradients is 0: all gradients are scaled to nothing"),
         ("decoupled_decay: true weight_decay: 0", "decoupled_decay without weight_decay: nothing decays"),
         ("early_stop_patience: 3", "early_stop_patience does nothing without early_stop"),
