@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -185,6 +188,15 @@ def test_records_that_have_no_boxes(tmp_path):
     with pytest.raises(FatalError, match=r"set annotated_data_param .* \(record '0' of"):
         batches(tmp_path / "db", "")
     assert len(batches(tmp_path / "db", "annotated_data_param { anno_type: BBOX }")) == 1
+
+
+def test_the_database_of_the_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "forks.md").read_text(encoding="utf-8")
+    exec(re.search(r"^```python\n(.*?)^```", page, re.M | re.S)[1], {})
+    ((pictures, labels),) = batches("trainval_lmdb", "", batch=1)
+    assert pictures.shape == (1, 3, 300, 400)
+    np.testing.assert_allclose(labels.ravel(), [0, 7, 0, 0.1, 0.2, 0.6, 0.9, 0], rtol=1e-6)
 
 
 def test_data_layers_say_whose_records_these_are(source):
