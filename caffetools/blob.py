@@ -89,7 +89,7 @@ class FlatBuffer:
     def __init__(self, size: int, dtype):
         self.size = size
         self._array = aligned_zeros(size, dtype)
-        self.memory = memoryview(self._array)
+        self._memory = memoryview(self._array)
         self._version, self._held = 0, False
         self._alone = _references_of_whole(self)
 
@@ -132,7 +132,7 @@ class Piece(NamedTuple):
 
         It is made of the memory and not of the whole array, so that views of it hold a reference to it.
         """
-        return np.asarray(self.buffer.memory[self.start : self.start + self.size])
+        return np.asarray(self.buffer._memory[self.start : self.start + self.size])
 
 
 def _references(storage: Storage) -> int:
