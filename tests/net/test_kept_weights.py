@@ -95,6 +95,18 @@ def test_backward_keeps_what_it_packs_as_well(make_net, packings):
     assert len(packings) == 8
 
 
+def test_a_test_net_packs_once_between_two_updates(make_net, packings):
+    learner, tester = make_net(NET, TRAIN), make_net(NET, TEST)
+    tester.share_weights_from(learner)
+    for update in range(1, 4):
+        for _ in range(3):
+            tester.forward()
+        assert len(packings) == 4 * update
+        learner.forward()
+        learner.param_diff[...] = 0.01
+        learner.update()
+
+
 def memory_of(array):
     return memoryview(array).cast("B").cast("f")
 
