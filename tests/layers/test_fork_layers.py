@@ -31,6 +31,16 @@ def compare(rig, expected, *inputs, torch, tolerance=1e-5):
         np.testing.assert_allclose(actual, tensor.grad.numpy(), rtol=tolerance, atol=tolerance)
 
 
+def parameters(rig, count, torch):
+    """Tensors of a layer's first parameters, which torch will give gradients."""
+    return [torch.tensor(blob.data, dtype=torch.float64, requires_grad=True) for blob in rig.layer.blobs[:count]]
+
+
+def compare_parameters(rig, tensors):
+    for blob, tensor in zip(rig.layer.blobs, tensors, strict=False):
+        np.testing.assert_allclose(blob.diff, tensor.grad.numpy(), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("order", [(0, 2, 3, 1), (3, 0), ()])
 def test_permute(order, torch):
     text = " ".join(f"order: {axis}" for axis in order)
@@ -144,11 +154,12 @@ def test_upsample_names_an_index_out_of_range():
 def test_depthwise_convolutions(kind, text, groups, torch):
     x = uniform(*X)
     rig = SingleLayer(f'type: "{kind}" convolution_param {{ {text} kernel_size: 3 pad: 1 stride: 2 {GAUSS} }}', x)
-    w, b = (torch.tensor(blob.data, dtype=torch.float64) for blob in rig.layer.blobs)
+    w, b = parameters(rig, 2, torch)
     convolve = torch.nn.functional.conv2d
     compare(
         rig, lambda t: convolve(t, w, b, stride=2, padding=1, groups=groups), x, torch=torch, tolerance=1e-4
     )
+    compare_parameters(rig, (w, b))
 
 
 def test_convolution_depthwise_has_a_filter_for_each_channel():
@@ -163,11 +174,14 @@ def test_normalize(across_spatial, channel_shared, torch):
     filler = 'scale_filler { type: "uniform" min: 1 max: 20 }'
     text = f"across_spatial: {across_spatial} channel_shared: {channel_shared} {filler} eps: 0.001"
     rig = SingleLayer(f'type: "Normalize" norm_param {{ {text} }}', x)
-    scale = torch.tensor(rig.layer.blobs[0].data.reshape(1, -1, 1, 1), dtype=torch.float64)
+    (scale,) = parameters(rig, 1, torch)
     axes = (1, 2, 3) if across_spatial == "true" else (1,)
-    compare(
-        rig, lambda t: scale * t / ((t * t).sum(dim=axes, keepdim=True) + 0.001).sqrt(), x, torch=torch
-    )
+
+    def expected(t):
+        return scale.reshape(1, -1, 1, 1) * t / ((t * t).sum(dim=axes, keepdim=True) + 0.001).sqrt()
+
+    compare(rig, expected, x, torch=torch)
+    compare_parameters(rig, [scale])
 
 
 FILLERS = 'slope_filler { type: "uniform" min: 0.5 max: 2 } bias_filler { type: "gaussian" }'
@@ -178,9 +192,10 @@ def test_bn_normalises_and_collects(in_place, torch):
     x = uniform(*X, low=-1, high=4)
     rig = SingleLayer(f'type: "BN" bn_param {{ {FILLERS} momentum: 0.8 }}', x, in_place=in_place)
     assert [blob.shape for blob in rig.layer.blobs] == [(1, 6, 1, 1)] * 4
-    slope, bias = (torch.tensor(blob.data.reshape(-1), dtype=torch.float64) for blob in rig.layer.blobs[:2])
+    slope, bias = parameters(rig, 2, torch)
     norm = torch.nn.functional.batch_norm
-    compare(rig, lambda t: norm(t, None, None, slope, bias, training=True), x, torch=torch)
+    compare(rig, lambda t: norm(t, None, None, slope.ravel(), bias.ravel(), training=True), x, torch=torch)
+    compare_parameters(rig, (slope, bias))
     mean, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
     np.testing.assert_allclose(rig.layer.blobs[2].data.reshape(-1), 0.2 * mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(rig.layer.blobs[3].data.reshape(-1), 0.8 + 0.2 * var, rtol=1e-4)
@@ -202,10 +217,11 @@ def test_bn_of_segnet(mode, torch):
     x = uniform(*X)
     fillers = FILLERS.replace("slope_filler", "scale_filler").replace("bias_filler", "shift_filler")
     rig = SingleLayer(f'type: "BN" bn_param {{ {fillers} bn_mode: {mode} }}', x)
-    scale, shift = (torch.tensor(blob.data, dtype=torch.float64) for blob in rig.layer.blobs)
+    scale, shift = parameters(rig, 2, torch)
     norm = torch.nn.functional.batch_norm
     plain = {"LEARN": lambda t: norm(t, None, None, training=True), "INFERENCE": lambda t: t}[mode]
     compare(rig, lambda t: plain(t) * scale + shift, x, torch=torch)
+    compare_parameters(rig, (scale, shift))
 
 
 @pytest.mark.parametrize("in_place", [False, True])
