@@ -24,6 +24,7 @@ from caffetools.engine.cpu.conv_depthwise import DepthwiseFilterGradient, Depthw
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
 from caffetools.engine.cpu.conv_packed import PackedProduct
+from caffetools.engine.cpu.conv_pointwise import PointwiseProduct, is_pointwise
 from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
 from caffetools.engine.cpu.conv_weights import FilterGradient
 from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
@@ -118,6 +119,8 @@ class ConvPlan:
             ways.append(LanesProduct(g, transposed))
         if g.images > 0:
             ways.append(ChannelsProduct(g, transposed))
+        if is_pointwise(g):
+            ways.append(PointwiseProduct(g, transposed))
         if is_winograd(g):
             ways.append(WinogradProduct(g, transposed))
         return min(ways, key=lambda way: way.cost)

@@ -90,10 +90,8 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     vectors = 2 if columns > lanes else 1
     width = vectors * lanes
     panels = Panels.cut(rows)
-    aliased = columns * dtype.itemsize % ALIAS_BYTES == 0
-    direct = not trans_b and rows <= (2 * panels.tall if aliased else DIRECT_ROWS)
-    long = rows >= BLOCK_ROWS or direct and not aliased
-    tiles, steps = -(-columns // width), min(depth, K_BLOCK if long else SHORT_K_BLOCK)
+    direct, steps = reading_of_b(rows, columns, depth, panels.tall, dtype, trans_b)
+    tiles = -(-columns // width)
     jobs = 1 if threads == 1 else JOBS * threads
     most = max(1, BLOCK_BYTES // (steps * width * dtype.itemsize))
     tile_block = min(most, tiles)
@@ -116,11 +114,24 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     return panels.with_kernels(dtype, vectors, form=form), np.arange(panels.tall) * depth, tiling, layout
 
 
+def reading_of_b(
+    rows: int, columns: int, depth: int, tall: int, dtype: np.dtype, trans_b: bool = False
+) -> tuple[bool, int]:
+    """Return whether B is read as it lies, and the most steps of the common axis in one block.
+
+    rows, columns, depth: of the product. tall: rows of a panel of A.
+    """
+    aliased = columns * dtype.itemsize % ALIAS_BYTES == 0
+    direct = not trans_b and rows <= (2 * tall if aliased else DIRECT_ROWS)
+    long = rows >= BLOCK_ROWS or direct and not aliased
+    return direct, min(depth, K_BLOCK if long else SHORT_K_BLOCK)
+
+
 @parallel_kernel
 def _multiply_parallel(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, copiers):
     if layout[2]:
-        for part in numba.prange(_pack_count(layout[0], a, panels)):
-            _pack_a(copiers, layout[0], a, panels, part, tiling[0], packed)
+        for part in numba.prange(pack_count(layout[0], a, panels)):
+            pack_a(copiers, layout[0], a, panels, part, tiling[0], packed)
     for job in numba.prange(_job_count(c.shape[1], panels, tiling)):
         strip = numba.get_thread_id() * strips[1]
         _multiply_job(job, layout, alpha, packed, b, strips[0], strip, beta, c, panels, row_offsets, tiling, copiers)
@@ -129,8 +140,8 @@ def _multiply_parallel(layout, alpha, a, packed, b, strips, beta, c, panels, row
 @kernel
 def _multiply_serial(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, copiers):
     if layout[2]:
-        for part in range(_pack_count(layout[0], a, panels)):
-            _pack_a(copiers, layout[0], a, panels, part, tiling[0], packed)
+        for part in range(pack_count(layout[0], a, panels)):
+            pack_a(copiers, layout[0], a, panels, part, tiling[0], packed)
     for job in range(_job_count(c.shape[1], panels, tiling)):
         _multiply_job(job, layout, alpha, packed, b, strips[0], 0, beta, c, panels, row_offsets, tiling, copiers)
 
@@ -138,11 +149,11 @@ def _multiply_serial(layout, alpha, a, packed, b, strips, beta, c, panels, row_o
 @kernel
 def _job_count(columns, panels, tiling):
     _, tile_width, _, tile_block, panel_block = tiling
-    return _parts(_parts(columns, tile_width), tile_block) * _parts(panels[0], panel_block)
+    return parts(parts(columns, tile_width), tile_block) * parts(panels[0], panel_block)
 
 
 @kernel
-def _parts(total, size):
+def parts(total, size):
     """Return how many parts of at most `size` make up `total`."""
     return (total + size - 1) // size
 
@@ -154,9 +165,9 @@ def _multiply_job(job, layout, alpha, a, b, strips, strip, beta, c, panels, row_
     rows, columns = c.shape
     depth = b.shape[1] if trans_b else b.shape[0]
     lanes, tile_width, most_steps, tile_block, panel_block = tiling
-    blocks = _parts(panels[0], panel_block)
+    blocks = parts(panels[0], panel_block)
     first_tile, first_panel = job // blocks * tile_block, job % blocks * panel_block
-    last_tile = min(first_tile + tile_block, _parts(columns, tile_width))
+    last_tile = min(first_tile + tile_block, parts(columns, tile_width))
     last_panel = min(first_panel + panel_block, panels[0])
     area = panel_start(panels, first_panel), panel_start(panels, last_panel), first_tile * tile_width
     _scale(c, area[0], area[1], area[2], min(last_tile * tile_width, columns), beta)
@@ -166,7 +177,7 @@ def _multiply_job(job, layout, alpha, a, b, strips, strip, beta, c, panels, row_
         flags = ADD if first_k > 0 or beta != zero else 0
         # Vectors would reach beyond the matrix in a tile that is not full.
         first_packed = max(first_tile, min(last_tile, columns // tile_width)) if direct else first_tile
-        _pack_b(copiers, trans_b, b, first_k, steps, first_packed, last_tile, lanes, tile_width, strips, strip)
+        pack_b(copiers, trans_b, b, first_k, steps, first_packed, last_tile, lanes, tile_width, strips, strip)
         for panel in range(first_panel, last_panel):
             start, height = panel_start(panels, panel), panel_height(panels, panel)
             for tile in range(first_tile, last_tile):
@@ -198,13 +209,13 @@ def _scale(c, first_row, last_row, first_column, last_column, beta):
 
 
 @kernel
-def _pack_count(trans_a, a, panels):
+def pack_count(trans_a, a, panels):
     """Return in how many parts A is packed: panels, or some rows of all panels where these lie side by side."""
-    return _parts(a.shape[0], PACK_ROWS) if trans_a else panels[0]
+    return parts(a.shape[0], PACK_ROWS) if trans_a else panels[0]
 
 
 @kernel
-def _pack_a(copiers, trans_a, a, panels, part, lanes, packed):
+def pack_a(copiers, trans_a, a, panels, part, lanes, packed):
     """Copy a part of A to [panel][k][row of the panel]."""
     if trans_a:
         depth, rows = a.shape
@@ -224,7 +235,7 @@ def _pack_a(copiers, trans_a, a, panels, part, lanes, packed):
 
 
 @kernel
-def _pack_b(copiers, trans_b, b, first_k, steps, first_tile, last_tile, lanes, tile_width, strips, strip):
+def pack_b(copiers, trans_b, b, first_k, steps, first_tile, last_tile, lanes, tile_width, strips, strip):
     """Copy the part of B that some tiles need to [tile][k][column], zero beyond the matrix."""
     columns = b.shape[0] if trans_b else b.shape[1]
     # A few rows for all tiles before the next rows: memory is read in longer pieces.
