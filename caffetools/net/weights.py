@@ -54,7 +54,8 @@ def copy_from(net, path: str) -> None:
     """
     for ending, advice in _NO_WEIGHTS.items():
         if str(path).endswith(ending):
-            fatal(f"{path} {advice}")
+            failed = "Check failed: ReadProtoFromBinaryFile(param_file, param) Failed to parse NetParameter file:"
+            fatal(f"{failed} {path} (it {advice})")
     if str(path).endswith(".h5"):
         copy_from_hdf5(net, path)
     else:

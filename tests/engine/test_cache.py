@@ -15,7 +15,7 @@ import llvmlite
 import numba
 import numpy as np
 import pytest
-from numba.core.dispatcher import Dispatcher
+from numba.core.registry import CPUDispatcher
 
 import caffetools
 from caffetools.engine.cpu import cache
@@ -145,7 +145,7 @@ def test_the_key_follows_the_sources_of_kernels_that_others_call(source, monkeyp
 def kernels_of(*packages):
     names = [module.name for module in pkgutil.walk_packages(caffetools.__path__, "caffetools.")]
     modules = [importlib.import_module(name) for name in names if f"{name}.".startswith(packages)]
-    kernels = {value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}
+    kernels = {value for module in modules for value in vars(module).values() if isinstance(value, CPUDispatcher)}
     assert len(kernels) > 50
     return kernels
 
@@ -161,7 +161,7 @@ def test_kernels_call_what_the_key_covers():
     for kernel in kernels_of(*ROOMS):
         scope = inspect.getclosurevars(kernel.py_func)
         for other in (*scope.globals.values(), *scope.nonlocals.values()):
-            if isinstance(other, Dispatcher):
+            if isinstance(other, CPUDispatcher):
                 file = other.__module__.removeprefix("caffetools.").replace(".", "/") + ".py"
                 known = other.__module__ == kernel.__module__ or file.startswith("engine/cpu/") or file in cache.CALLED
                 assert known, f"{kernel} of {kernel.__module__} calls {other} of {other.__module__}"

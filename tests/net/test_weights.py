@@ -121,7 +121,7 @@ def test_diffs_are_saved_where_asked(make_net):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("s_iter_5.solverstate", "s_iter_5.solverstate holds the state of a solver: give it to --snapshot"),
+        ("s_iter_5.solverstate", "s_iter_5.solverstate .it holds the state of a solver: give it to --snapshot"),
         ("s_iter_5.solverstate.h5", "give it to --snapshot"),
         ("net.safetensors", "`caffe import` makes a caffemodel"),
         ("deploy.prototxt", "is a definition, without weights"),
