@@ -16,7 +16,8 @@ import numpy as np
 data_type = Enum("data_type", "FLOAT HALF BFLOAT16")
 heur_mode = Enum("heur_mode", "A FALLBACK")
 numerical_note = Enum(
-    "numerical_note", "TENSOR_CORE DOWN_CONVERT_INPUTS REDUCED_PRECISION_REDUCTION NONDETERMINISTIC"
+    "numerical_note",
+    "TENSOR_CORE DOWN_CONVERT_INPUTS REDUCED_PRECISION_REDUCTION NONDETERMINISTIC STRICT_NAN_PROP",
 )
 #: NumPy has no bfloat16: its bits are the upper ones of float32.
 DTYPES = {data_type.FLOAT: np.float32, data_type.HALF: np.float16, data_type.BFLOAT16: np.uint16}
@@ -86,7 +87,8 @@ class Fake(ModuleType):
 class Graph:
     def __init__(self, module, name):
         self.module, self.name = module, name
-        self.operations, self.inputs, self.steps, self.notes = [], [], [], []
+        self.runs = 0
+        self.operations, self.inputs, self.steps, self.notes, self.wanted = [], [], [], [], []
 
     def tensor(self, *, name, dim, stride, data_type, uid):
         self.inputs.append(Tensor(name=name, dim=dim, stride=stride, data_type=data_type, uid=uid))
@@ -109,6 +111,12 @@ class Graph:
     def bias(self, input, bias):
         return self._operation("bias")
 
+    def add(self, a, b):
+        return self._operation("add")
+
+    def relu(self, input):
+        return self._operation("relu")
+
     def validate(self):
         self.steps.append("validate")
 
@@ -122,6 +130,10 @@ class Graph:
     def deselect_numeric_notes(self, notes):
         self.notes = notes
         self.steps.append("deselect_numeric_notes")
+
+    def select_numeric_notes(self, notes):
+        assert self.steps[-1] == "deselect_numeric_notes"
+        self.wanted = notes
 
     def deselect_workspace_greater_than(self, size):
         self.most = size
@@ -148,13 +160,20 @@ class Graph:
     def execute(self, variant_pack, workspace, handle):
         assert handle == "handle"
         assert self.steps == STEPS
+        self.runs += 1
         ctypes.memset(workspace, 255, self.workspace)  # scratch is the algorithm's own: NaN for everybody else
         values = [_numbers(_array(variant_pack[tensor.uid], tensor)) for tensor in self.inputs]
         target = _array(variant_pack[self.result.uid], self.result)
         (name, settings), *more = self.operations
         result = OPERATIONS[name](*values[:2], target.shape, **settings)
-        if more:
+        more = [name for name, _ in more]
+        if "bias" in more:
             result += values[2]
+        if "add" in more:
+            result += values[3]
+        if "relu" in more:
+            assert self.wanted == [numerical_note.STRICT_NAN_PROP]
+            result = np.maximum(result, 0)
         target[...] = _bits(result) if target.dtype == np.uint16 else result
 
 

@@ -122,6 +122,34 @@ def test_other_sizes_and_batches_later(kind, engine):
         np.testing.assert_array_equal(rig.forward()[0], fresh.forward()[0])
 
 
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "group"),
+    [((2, 3, 4, 5), (4, 3, 3, 2), 1), ((2, 4, 4, 3), (4, 1, 2, 2), 4), ((2, 2, 3, 4, 3), (3, 2, 2, 2, 2), 1)],
+    ids=["tiles", "depthwise", "three axes"],
+)
+@pytest.mark.parametrize("slope", [0, 0.25, 1])
+@pytest.mark.parametrize("adds", [False, True])
+def test_outputs_are_finished_as_they_are_written(x_shape, w_shape, group, slope, adds, engine):
+    from caffetools.engine.gpu.memory import device_array, to_device
+    from caffetools.engine.gpu.own_conv import OwnConvPlan
+
+    axes = len(x_shape) - 2
+    plan = OwnConvPlan(x_shape, w_shape, (1,) * axes, (0,) * axes, (1,) * axes, group)
+    sizes = [size - kernel + 1 for size, kernel in zip(x_shape[2:], w_shape[2:], strict=True)]
+    y_shape = (x_shape[0], w_shape[0], *sizes)
+    shapes = x_shape, w_shape, w_shape[:1], y_shape
+    x, w, bias, more = (uniform(*shape, seed=i).astype(np.float32) for i, shape in enumerate(shapes))
+    x[0, 0, 0, 0] = np.nan
+    source, weights, shift, residual = (to_device(engine, each) for each in (x, w, bias, more))
+    plain, finished = (device_array(engine, more.size, np.float32) for _ in range(2))
+    plan.forward(source, weights, shift, plain)
+    plan.forward(source, weights, shift, finished, residual if adds else None, slope)
+    expected = plain.copy_to_host() + (more.reshape(-1) if adds else 0)
+    expected = np.where(expected < 0, np.float32(slope) * expected, expected)
+    assert np.isnan(expected).any() and (expected < 0).any() == (slope > 0)
+    np.testing.assert_array_equal(finished.copy_to_host(), expected)
+
+
 def test_a_result_depends_neither_on_the_batch_nor_on_the_tile(engine):
     from caffetools.engine.gpu.conv_geometry import Geometry
     from caffetools.engine.gpu.conv_tiles import KERNELS, GatheredProduct

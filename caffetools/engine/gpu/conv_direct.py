@@ -12,6 +12,7 @@ from numba import cuda
 
 from caffetools.engine.gpu.conv_geometry import Geometry
 from caffetools.engine.gpu.device import current
+from caffetools.engine.gpu.finish import optional
 from caffetools.engine.gpu.index import quotient
 from caffetools.engine.gpu.launch import THREADS, cuda_kernel, launch, launch_blocks
 from caffetools.engine.gpu.memory import to_device
@@ -34,13 +35,14 @@ class DirectConvolution:
         self.weights = g.weights
         self._geometry = to_device(current(), np.array([*sizes, g.group, g.down, g.across], np.int64))
 
-    def forward(self, x, w, bias, y) -> None:
-        """Compute y; bias: (outputs,) or None."""
-        launch(direct_forward, y.size, w, x, *_biased(w, bias), self._geometry, y)
+    def forward(self, x, w, bias, y, residual=None, slope: float = 1.0) -> None:
+        """Compute y; bias: (outputs,) or None. The rest: see `finish`."""
+        steps = *optional(bias, w), *optional(residual, w), y.dtype.type(slope)
+        launch(direct_forward, y.size, w, x, *steps, self._geometry, y)
 
     def backward_data(self, dy, w, bias, dx) -> None:
         """Compute dx; bias: (channels,) to be added, or None."""
-        launch(direct_backward, dx.size, w, dy, *_biased(w, bias), self._geometry, dx)
+        launch(direct_backward, dx.size, w, dy, *optional(bias, w), self._geometry, dx)
 
     def add_weight_gradient(self, x, dy, dw) -> None:
         """Add the weight gradient to dw."""
@@ -48,13 +50,9 @@ class DirectConvolution:
             launch_blocks(direct_weights, self.weights, THREADS, x, dy, self._geometry, dw)
 
 
-def _biased(w, bias):
-    """Return what stands for the bias in a launch, and whether there is one."""
-    return (w, False) if bias is None else (bias, True)
-
-
 @cuda_kernel
-def direct_forward(w, x, bias, has_bias, geometry, y):
+def direct_forward(w, x, bias, has_bias, residual, has_residual, slope, geometry, y):
+    zero = x.dtype.type(0)
     items, channels, height, width, outputs = geometry[0], geometry[1], geometry[2], geometry[3], geometry[4]
     kernel_h, kernel_w, stride_h, stride_w = geometry[5], geometry[6], geometry[7], geometry[8]
     pad_h, pad_w, dilation_h, dilation_w = geometry[9], geometry[10], geometry[11], geometry[12]
@@ -68,7 +66,7 @@ def direct_forward(w, x, bias, has_bias, geometry, y):
         item = quotient(plane, outputs)
         output = plane - item * outputs
         first = item * channels + quotient(output, group_outputs) * group_channels
-        total = x.dtype.type(0)
+        total = zero
         k = output * group_channels * kernel_h * kernel_w
         for channel in range(first, first + group_channels):
             for r in range(kernel_h):
@@ -80,7 +78,10 @@ def direct_forward(w, x, bias, has_bias, geometry, y):
                     k += 1
         if has_bias:
             total += bias[output]
-        y[place] = total
+        if has_residual:
+            total += residual[place]
+        # A NaN goes through.
+        y[place] = slope * total if total < zero else total
 
 
 @cuda_kernel

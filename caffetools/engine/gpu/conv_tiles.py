@@ -2,6 +2,8 @@
 
     y[n, row, out(i, j)] = bias[row] + sum over k of w[row, place of k] x[n, ..., (i, j) step + line and column of k]
 
+Another blob may be added and a ReLU applied as the outputs are written (see `finish`).
+
 A block computes a tile of rows (outputs, or channels of dx) times columns (pixels of all items) for a group of channels
 and a class of pixels. It brings DEPTH steps of k at a time into shared memory, where each of its threads multiplies a
 few rows by a few columns in registers. The steps are added in their order whatever the tile: results depend neither on
@@ -25,6 +27,7 @@ from caffetools.engine.gpu.conv_geometry import (
 )
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.events import simulated
+from caffetools.engine.gpu.finish import optional
 from caffetools.engine.gpu.index import quotient
 from caffetools.engine.gpu.launch import Kernel, cuda_kernel
 from caffetools.engine.gpu.memory import to_device
@@ -111,16 +114,15 @@ class GatheredProduct:
         sizes = g.group_channels, g.group, g.items
         return cls(*sizes, *tables, (g.down, g.across), (1, 1), steps, target, each)
 
-    def run(self, w, x, bias, y) -> None:
-        """Compute y; bias: an array with an element for each row of all groups, or None."""
+    def run(self, w, x, bias, y, residual=None, slope: float = 1.0) -> None:
+        """Compute y; bias: an array with an element for each row of all groups, or None. The rest: see `finish`."""
         if self.empty:
             return
         engine = current()
         blocks = min(self.blocks, 2) if engine.simulated else self.blocks
-        biased = (w, False) if bias is None else (bias, True)
-        self.kernel.start(
-            engine, blocks, THREADS, (w, x, *biased, y, self._shape, self._classes, self._table)
-        )
+        steps = *optional(bias, w), *optional(residual, w), y.dtype.type(slope)
+        tables = self._shape, self._classes, self._table
+        self.kernel.start(engine, blocks, THREADS, (w, x, *steps, y, *tables))
 
 
 def sizes_of(each: tuple[int, int]) -> tuple[int, int]:
@@ -141,7 +143,7 @@ def _make(each):
     loads_w, lines_w = tile_rows * DEPTH // THREADS, THREADS // DEPTH
     loads_x, lines_x = DEPTH * tile_columns // THREADS, THREADS // tile_columns
 
-    def product(w, x, bias, has_bias, y, shape, classes, table):
+    def product(w, x, bias, has_bias, residual, has_residual, slope, y, shape, classes, table):
         strip_w = cuda.shared.array((DEPTH, width_w), x.dtype)
         strip_x = cuda.shared.array((DEPTH, tile_columns), x.dtype)
         sums = cuda.local.array((each_row, each_column), x.dtype)
@@ -220,7 +222,11 @@ def _make(each):
                             value = sums[a, b]
                             if has_bias:
                                 value += bias[group * rows + row]
-                            y[at_y + row * y_row] = value
+                            place = at_y + row * y_row
+                            if has_residual:
+                                value += residual[place]
+                            # A NaN goes through.
+                            y[place] = slope * value if value < zero else value
 
     return named(product, each)
 

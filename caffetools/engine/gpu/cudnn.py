@@ -1,9 +1,9 @@
-"""cuDNN through its graph interface (nvidia-cudnn-frontend): one operation a graph, built once, run on the stream.
+"""cuDNN through its graph interface (nvidia-cudnn-frontend): a graph for each operation, built once, run on the stream.
 
 What of the package is used, and nothing else: `create_handle`, `set_stream`; `pygraph(...)` with `tensor`,
-`conv_fprop`, `conv_dgrad`, `conv_wgrad` and `bias`; a tensor's `set_output`, `set_data_type`, `set_uid`, `set_dim` and
-`set_stride`; and the steps from `validate` to `execute`. A graph takes addresses of device memory by the tensors' uids,
-which are 1, 2, ... here, the output's the last.
+`conv_fprop`, `conv_dgrad`, `conv_wgrad`, `add`, `bias` and `relu`; a tensor's `set_output`, `set_data_type`, `set_uid`,
+`set_dim` and `set_stride`; and the steps from `validate` to `execute`. A graph takes addresses of device memory by the
+tensors' uids, which are 1, 2, ... here, the output's the last.
 
 Algorithms that are not reproducible or that compute with fewer digits than was asked for are left out: float32 is
 computed by tensor cores, which round it to TF32, only where the engine allows that.
@@ -71,12 +71,20 @@ class Graph:
     """An operation on tensors of given shapes.
 
     build: called with the package's graph and its tensors, adds the operation and returns its result. most: bytes of
-    scratch that it may ask for. workspace: those that a run needs.
+    scratch that it may ask for. strict: whether NaNs have to go through. workspace: the bytes that a run needs.
 
     Errors: Unsupported.
     """
 
-    def __init__(self, name: str, build: Callable, inputs: Sequence[Tensor], output: Tensor, most: int):
+    def __init__(
+        self,
+        name: str,
+        build: Callable,
+        inputs: Sequence[Tensor],
+        output: Tensor,
+        most: int,
+        strict: bool = False,
+    ):
         import cudnn
 
         single = cudnn.data_type.FLOAT
@@ -109,6 +117,8 @@ class Graph:
             graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
             # The package's filters mark plans that are there already.
             graph.deselect_numeric_notes(_refused(inputs[0].type))
+            if strict:
+                graph.select_numeric_notes([cudnn.numerical_note.STRICT_NAN_PROP])
             graph.deselect_workspace_greater_than(most)
             graph.check_support()
             graph.build_plans()

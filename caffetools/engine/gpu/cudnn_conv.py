@@ -15,7 +15,7 @@ from caffetools.engine.gpu.cudnn import WORKSPACES, Graph, Tensor, Unsupported
 from caffetools.engine.gpu.device import current
 from caffetools.engine.gpu.launch import cuda_kernel, launch
 from caffetools.engine.gpu.memory import address
-from caffetools.engine.gpu.own_conv import OwnConvPlan, add_bias
+from caffetools.engine.gpu.own_conv import OwnConvPlan, finish_in_place
 from caffetools.engine.gpu.precision import wide_bfloat16
 from caffetools.engine.out_of_memory import OutOfMemory
 from caffetools.engine.precisions import BFLOAT16, FLOAT16, FLOAT32
@@ -49,24 +49,26 @@ class CudnnPlan:
         self._y = (x_shape[0], w_shape[0], *counts)
         self._settings = _Settings(tuple(pad), tuple(stride), tuple(dilation))
         self._x_plane, self._y_plane = prod(x_shape[2:]), prod(counts)
+        self._finished: dict[str | None, _Pass | None] = {}
         # What a net that only tests needs; the gradients' graphs are built when they are first asked for.
         _ = self._forward
 
-    def forward(self, x, w, bias, y) -> None:
-        """Compute y; bias: (outputs,) or None."""
-        if bias is not None and self._forward_biased is not None:
-            self._forward_biased.run(x, w, bias, y)
+    def forward(self, x, w, bias, y, residual=None, slope: float = 1.0) -> None:
+        """Compute y; bias: (outputs,) or None. residual, slope: what else is done to the outputs, see `finish`."""
+        finished = None if bias is None else self._forward_finished(residual is not None, slope)
+        if finished is not None:
+            finished.run(x, w, bias, *(() if residual is None else (residual,)), y)
         elif self._forward is not None:
             self._forward.run(x, w, y)
-            add_bias(y, bias, self._y_plane)
+            finish_in_place(y, bias, self._y_plane, residual, slope)
         else:
-            self._own.forward(x, w, bias, y)
+            self._own.forward(x, w, bias, y, residual, slope)
 
     def backward_data(self, dy, w, dx, bias=None) -> None:
         """Compute dx, which is overwritten; bias: (channels,), which a transposed convolution adds, or None."""
         if self._backward_data is not None:
             self._backward_data.run(dy, w, dx)
-            add_bias(dx, bias, self._x_plane)
+            finish_in_place(dx, bias, self._x_plane)
         else:
             self._own.backward_data(dy, w, dx, bias)
 
@@ -85,15 +87,21 @@ class CudnnPlan:
     def _forward(self):
         return self._pass("forward", ("x", self._x), ("w", self._w), ("y", self._y))
 
-    @cached_property
-    def _forward_biased(self):
+    def _forward_finished(self, adds, slope):
+        """Return what computes the outputs and finishes them at once, None where cuDNN does not do that."""
+        name = _FINISHED.get((adds, slope))
+        if name not in self._finished:
+            self._finished[name] = self._make_finished(name, adds)
+        return self._finished[name]
+
+    def _make_finished(self, name, adds):
         # In half precision the bias is added in float32.
-        if self._forward is None or precision.is_half(current(), np.float32):
+        if name is None or self._forward is None or precision.is_half(current(), np.float32):
             return None
         bias = (1, self._y[1], *(1,) * (len(self._y) - 2))
-        inputs = ("x", self._x), ("w", self._w), ("bias", bias)
+        inputs = [("x", self._x), ("w", self._w), ("bias", bias), ("residual", self._y)]
         try:
-            return _Pass("forward with bias", self._settings, inputs, ("y", self._y), FLOAT32)
+            return _Pass(name, self._settings, inputs[: 3 + adds], ("y", self._y), FLOAT32)
         except (Unsupported, OutOfMemory):
             return None
 
@@ -131,11 +139,25 @@ class _Settings(NamedTuple):
         return {name: list(sizes) for name, sizes in self._asdict().items()}
 
 
+#: Passes with a bias, by whether another blob is added and the slope of the ReLU.
+_FINISHED = {
+    (False, 1): "forward with bias",
+    (False, 0): "forward with bias and ReLU",
+    (True, 0): "forward with sum, bias and ReLU",
+}
+#: cuDNN's ReLU makes zeros of NaNs, which would hide that a training fails, unless an algorithm promises not to.
+_STRICT = {_FINISHED[False, 0], _FINISHED[True, 0]}
 #: What the passes add to a graph.
 _BUILDS = {
     "forward": lambda settings, graph, x, w: graph.conv_fprop(x, w, **settings),
     "forward with bias": lambda settings, graph, x, w, bias: graph.bias(
         graph.conv_fprop(x, w, **settings), bias
+    ),
+    "forward with bias and ReLU": lambda settings, graph, x, w, bias: graph.relu(
+        graph.bias(graph.conv_fprop(x, w, **settings), bias)
+    ),
+    "forward with sum, bias and ReLU": lambda settings, graph, x, w, bias, residual: graph.relu(
+        graph.bias(graph.add(graph.conv_fprop(x, w, **settings), residual), bias)
     ),
     "data gradient": lambda settings, graph, dy, w: graph.conv_dgrad(dy, w, **settings),
     "weight gradient": lambda settings, graph, x, dy: graph.conv_wgrad(x, dy, **settings),
@@ -147,7 +169,8 @@ def _graph(
     name: str, settings: _Settings, inputs: tuple[Tensor, ...], output: Tensor, tf32: bool, most: int
 ) -> Graph:
     """Return the graph of a pass; layers of one shape share it, because choosing an algorithm takes its time."""
-    return Graph(name, partial(_BUILDS[name], settings.lists()), inputs, output, most)
+    build = partial(_BUILDS[name], settings.lists())
+    return Graph(name, build, inputs, output, most, name in _STRICT)
 
 
 class _Pass:

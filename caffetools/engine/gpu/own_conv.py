@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import cuda
 
 from caffetools.engine.gpu import conv_direct, precision
 from caffetools.engine.gpu.conv_geometry import Geometry
 from caffetools.engine.gpu.conv_tiles import GatheredProduct
 from caffetools.engine.gpu.conv_weights import WeightGradient
 from caffetools.engine.gpu.device import current
-from caffetools.engine.gpu.index import middle
-from caffetools.engine.gpu.launch import cuda_kernel, launch
+from caffetools.engine.gpu.finish import finish
 from caffetools.engine.gpu.unfold import UnfoldedConvolution
 
 
@@ -48,10 +46,10 @@ class OwnConvPlan:
         direct = conv_direct.fits(geometry)
         self._passes = conv_direct.DirectConvolution(geometry) if direct else _Tiles(geometry, dtype)
 
-    def forward(self, x, w, bias, y) -> None:
-        """Compute y; bias: (outputs,) or None."""
+    def forward(self, x, w, bias, y, residual=None, slope: float = 1.0) -> None:
+        """Compute y; bias: (outputs,) or None. residual, slope: what else is done to the outputs, see `finish`."""
         x, w = self._operands(x, w)
-        self._passes.forward(x, w, bias, y)
+        self._passes.forward(x, w, bias, y, residual, slope)
 
     def backward_data(self, dy, w, dx, bias=None) -> None:
         """Compute dx, which is overwritten; bias: (channels,), which a transposed convolution adds, or None."""
@@ -79,8 +77,8 @@ class _Tiles:
         self._backward = GatheredProduct.backward(geometry)
         self._weights = WeightGradient(geometry, dtype)
 
-    def forward(self, x, w, bias, y):
-        self._forward.run(w, x, bias, y)
+    def forward(self, x, w, bias, y, residual, slope):
+        self._forward.run(w, x, bias, y, residual, slope)
 
     def backward_data(self, dy, w, bias, dx):
         self._backward.run(w, dy, bias, dx)
@@ -96,26 +94,19 @@ class _Unfolded:
         self._convolution = UnfoldedConvolution(x_shape, w_shape, *rest)
         self._x_plane, self._y_plane = self._convolution.windows.plane, self._convolution.windows.count
 
-    def forward(self, x, w, bias, y):
+    def forward(self, x, w, bias, y, residual, slope):
         self._convolution.forward(x, w, y)
-        add_bias(y, bias, self._y_plane)
+        finish_in_place(y, bias, self._y_plane, residual, slope)
 
     def backward_data(self, dy, w, bias, dx):
         self._convolution.backward_data(dy, w, dx)
-        add_bias(dx, bias, self._x_plane)
+        finish_in_place(dx, bias, self._x_plane)
 
     def add_weight_gradient(self, x, dy, dw):
         self._convolution.add_weight_gradient(x, dy, dw)
 
 
-def add_bias(y, bias, plane: int) -> None:
-    """Add to each plane of y its channel's element of bias; nothing where that is None."""
-    if bias is not None:
-        launch(add_to_planes, y.size, bias, plane, y)
-
-
-@cuda_kernel
-def add_to_planes(values, plane, y):
-    """y_(n c i) += values_c"""
-    for i in range(cuda.grid(1), y.size, cuda.gridsize(1)):
-        y[i] += values[middle(i, values.size, plane)]
+def finish_in_place(y, bias, plane: int, residual=None, slope: float = 1.0) -> None:
+    """Add to each plane of y its channel's element of bias, and do the rest of `finish`; nothing for nothing."""
+    if bias is not None or residual is not None or slope != 1:
+        finish(y, y, plane, None, bias, residual, slope)
