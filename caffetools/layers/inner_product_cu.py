@@ -7,12 +7,15 @@ from caffetools.engine.gpu.gemm import gemm
 from caffetools.engine.gpu.launch import launch
 
 
-def forward(layer, bottom, top):
+def multiply(layer, x, y):
+    """Compute y = x W^T."""
     (rows, inputs), outputs = layer.x_shape, layer.outputs
-    y = top[0].mutable_gpu_data
-    gemm(
-        False, not layer.transpose, rows, outputs, inputs, 1, bottom[0].gpu_data, layer.blobs[0].gpu_data, 0, y
-    )
+    gemm(False, not layer.transpose, rows, outputs, inputs, 1, x, layer.blobs[0].gpu_data, 0, y)
+
+
+def forward(layer, bottom, top):
+    x, y = bottom[0].gpu_data, top[0].mutable_gpu_data
+    multiply(layer, x, y)
     if len(layer.blobs) > 1:
         launch(vector.add_row, y.size, layer.blobs[1].gpu_data, y)
 

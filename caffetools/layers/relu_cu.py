@@ -13,7 +13,7 @@ def apply(layer, x, y):
 
 
 def gradient(layer, x, y, dy, dx):
-    launch(relu_backward, x.size, x, dy, layer.negative_slope, dx)
+    launch(relu_backward, x.size, x if layer.needs_input else y, dy, layer.negative_slope, dx)
 
 
 twin = Elementwise(apply, gradient)

@@ -60,33 +60,6 @@ def find_steps(wiring: Wiring, backward: bool, hidden: Callable[[int], bool]) ->
     return steps
 
 
-def find_in_place_chains(wiring: Wiring, backward: bool) -> list[tuple[int, int]]:
-    """Return the first and the last layers of chains BatchNorm, Scale, ReLU that work in place, for a GPU.
-
-    Scale or ReLU may be missing. backward: whether passes go backward, where gradients are wanted.
-    """
-    found = []
-    for i, layer in enumerate(wiring.layers):
-        if layer.type != "BatchNorm" or not _in_place(wiring, i) or not _batch_norm(layer, *_ends(wiring, i)):
-            continue
-        last = i
-        for kind in ("Scale", "ReLU"):
-            after = last + 1
-            if after < len(wiring.layers) and wiring.layers[after].type == kind:
-                fits = CHAIN[kind](wiring.layers[after], *_ends(wiring, after))
-                if fits and _ends(wiring, after) == _ends(wiring, i):
-                    last = after
-        goes_backward = backward and any(wiring.layer_needs_backward[i : last + 1])
-        known = not goes_backward or (wiring.bottom_needs_backward[i][0] and not layer.use_global_stats)
-        if last > i and known and not wiring.loss_weights[wiring.top_ids[i][0]]:
-            found.append((i, last))
-    return found
-
-
-def _ends(wiring, i):
-    return wiring.bottom_ids[i], wiring.top_ids[i]
-
-
 def _chain_from(wiring, first):
     """Return the longest chain that starts with a layer: indices of layers; the layer alone if it starts none."""
     chain = [first]

@@ -19,7 +19,7 @@ from caffetools.engine.cpu.one_thread import SMALL, Team
 from caffetools.engine.out_of_memory import OutOfMemory
 from caffetools.formats import prototxt
 from caffetools.glog import error, info
-from caffetools.layer import TRAIN, Context, Layer
+from caffetools.layer import Context, Layer
 from caffetools.net import device_memory, planning, twins, weights
 from caffetools.net.gradients import Gradients
 from caffetools.net.memory_plan import MemoryPlan
@@ -72,7 +72,7 @@ class Net:
     plan: whether arrays that are not needed at the same time share memory (see `memory_plan`). After a pass only
     inputs, outputs, parameters and the data of the blobs named in `keep` are right then, passes begin at the first
     layer, and there is no backward pass in the TEST phase. Nets whose blobs others look into are not planned, nor is
-    one with debug_info. `memory_plan` is the plan, or None.
+    one with debug_info. On a GPU no memory is shared, the rest holds. `memory_plan` is the plan, or None.
     """
 
     def __init__(
@@ -126,13 +126,13 @@ class Net:
         self._place_params(wiring)
         if self.context.engine is not None:
             twins.equip(self)
+        plan = plan and not self.debug_info
+        self._hides = plan
         if self.context.engine is None:
-            plan = plan and not self.debug_info
             self._fused = planning.fuse(wiring, self.phase, plan, keep)
         else:
-            # There is no plan on a GPU; who asks for one does not go backward in the TEST phase.
-            backward = self.phase == TRAIN or not plan
-            self._fused, plan = planning.fuse_on_device(wiring, backward, self._forward), False
+            self._fused = planning.fuse_on_device(wiring, self.phase, plan, keep, self._forward)
+            plan = False  # a GPU has none
         self.memory_plan: MemoryPlan | None = None
         if plan:
             self.memory_plan = planning.plan_memory(wiring, self.phase, self._fused, keep)
@@ -145,12 +145,11 @@ class Net:
         return bool(self._fused.steps)
 
     def unplan(self) -> bool:
-        """Give every blob memory of its own; return whether there was a plan. Values of the last pass are lost."""
-        planned = self.memory_plan is not None
-        if planned:
+        """Give every blob memory of its own; return whether values of the last pass are lost."""
+        if self.memory_plan is not None:
             self.memory_plan.drop()
             self.memory_plan = None
-        return planned
+        return self._hides
 
     def _place_params(self, wiring):
         owners = [use for use in wiring.params if use.owner < 0]
@@ -208,7 +207,7 @@ class Net:
         for i in range(step.first, step.last + 1):
             self._prepare(i)
         team.work_alone(self._step_alone(step))
-        step.forward()
+        self._run(step.first, "forward pass", step.forward)
         step.ran = True
 
     def forward_layer(self, i: int) -> float:
@@ -256,7 +255,7 @@ class Net:
             for i, step in self._fused.way_back(last, end, unseen):
                 if step is not None:
                     team.work_alone(self._step_alone(step))
-                    step.backward()
+                    self._run(step.first, "backward pass", step.backward)
                     _call(self.gradients_done, step.first)
                     continue
                 _call(self.before_backward, i)
@@ -277,10 +276,14 @@ class Net:
 
     def _backward_one(self, i, team):
         team.work_alone(self._alone[i])
+        blobs = self.tops[i], self.bottom_needs_backward[i], self.bottoms[i]
+        self._run(i, "backward pass", self._backward[i], *blobs)
+
+    def _run(self, i, what, function, *args):
         try:
-            self._backward[i](self.tops[i], self.bottom_needs_backward[i], self.bottoms[i])
+            function(*args)
         except OutOfMemory as err:
-            raise device_memory.explained(self, i, "backward pass", err) from None
+            raise device_memory.explained(self, i, what, err) from None
 
     def reshape(self) -> None:
         """Propagate changed shapes of the inputs to every blob."""

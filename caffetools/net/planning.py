@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from caffetools.layer import TRAIN
 from caffetools.net.fused import FusedSteps, Member, on_host
-from caffetools.net.fusion import find_in_place_chains, find_steps
+from caffetools.net.fusion import find_steps
 from caffetools.net.lifetimes import Lifetimes
 from caffetools.net.memory_plan import MemoryPlan
 from caffetools.net.wiring import Wiring
@@ -18,29 +18,29 @@ def fuse(wiring: Wiring, phase: int, plan: bool, keep: Sequence[str] = ()) -> Fu
     plan: whether the net will have a plan, so that blobs may stay away that are neither inputs nor outputs nor named in
     `keep`, and there is no backward pass in the TEST phase.
     """
-    shown = {*wiring.input_ids, *wiring.output_ids}
-    shown |= {i for i, name in enumerate(wiring.blob_names) if name in keep}
-    steps = find_steps(wiring, not plan or phase == TRAIN, lambda blob: plan and blob not in shown)
-    return FusedSteps(on_host(steps, _members(wiring)))
+    return FusedSteps(on_host(_find_steps(wiring, phase, plan, keep), _members(wiring)))
 
 
-def fuse_on_device(wiring: Wiring, backward: bool, forward_of: Sequence[Callable]) -> FusedSteps:
+def fuse_on_device(
+    wiring: Wiring, phase: int, plan: bool, keep: Sequence[str], forward_of: Sequence[Callable]
+) -> FusedSteps:
     """Return the steps in which layers run as one on a GPU.
 
-    backward: whether there may be backward passes. forward_of: what runs each layer by itself.
+    plan: whether one was asked for: there is none, but blobs may stay away as if there were. forward_of: what runs each
+    layer by itself.
     """
-    chains = find_in_place_chains(wiring, backward)
-    if not chains:
+    steps = _find_steps(wiring, phase, plan, keep)
+    if not steps:
         return FusedSteps([])
-    from caffetools.net.fused.normalise_cu import DeviceNormaliseStep
+    from caffetools.net.fused.on_device import on_device
 
-    members = _members(wiring)
-    return FusedSteps(
-        [
-            DeviceNormaliseStep(first, last, members[first : last + 1], forward_of[first : last + 1])
-            for first, last in chains
-        ]
-    )
+    return FusedSteps(on_device(steps, _members(wiring), forward_of))
+
+
+def _find_steps(wiring, phase, plan, keep):
+    shown = {*wiring.input_ids, *wiring.output_ids}
+    shown |= {i for i, name in enumerate(wiring.blob_names) if name in keep}
+    return find_steps(wiring, not plan or phase == TRAIN, lambda blob: plan and blob not in shown)
 
 
 def _members(wiring):

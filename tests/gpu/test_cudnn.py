@@ -9,10 +9,13 @@ import numba
 import numpy as np
 import pytest
 
+from caffetools.layer import TEST, TRAIN
 from tests.gpu.fake_cudnn import Fake
+from tests.gpu.test_fused import small
 from tests.gpu.test_iteration import NOTHING
 from tests.layers.gradient import SingleLayer, uniform
 from tests.layers.test_convolution import text_of
+from tests.net.test_fusion import assert_same, build, run
 
 pytestmark = pytest.mark.skipif(
     not numba.config.ENABLE_CUDASIM, reason="the stand-in computes in the memory of the host"
@@ -140,6 +143,40 @@ def test_what_cudnn_refuses_our_kernels_compute(refused, engine, cudnn, capfd):
     log = capfd.readouterr().err
     assert ("no engine for" in log) == (refused != "bias")
     assert "and more" not in log
+
+
+WITH_RELU, WITH_SUM = "forward with bias and ReLU", "forward with sum, bias and ReLU"
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "refuses", "expected"),
+    [
+        ("conv relu", TRAIN, (), {WITH_RELU}),
+        ("conv relu", TRAIN, ("relu",), set()),
+        ("conv relu", TRAIN, ("conv_fprop",), set()),
+        ("conv leaky relu", TEST, (), set()),
+        ("conv bn scale relu", TEST, (), {WITH_RELU}),
+        ("conv bn scale", TEST, (), {"forward with bias"}),
+        ("no bias", TEST, (), {WITH_RELU}),
+        ("residual", TEST, (), {WITH_RELU, WITH_SUM}),
+        ("residual first", TEST, ("add",), {WITH_RELU}),
+        ("residual without relu", TEST, ("add",), {WITH_RELU}),
+    ],
+)
+def test_layers_that_run_as_one(name, phase, refuses, expected, engine, cudnn):
+    module = cudnn(refuses=refuses)
+    text = small(name, phase == TRAIN)
+    fused = run(build(text, phase, plan=True, engine=engine), backward=phase == TRAIN)
+    assert_same(fused, run(build(text, phase, plain=True), backward=phase == TRAIN), inside=False)
+    assert {graph.name for graph in module.graphs if graph.runs and "with" in graph.name} == expected
+
+
+def test_half_precision_finishes_in_float32(engine, cudnn):
+    module = cudnn()
+    engine.precision = "FLOAT16"
+    nets = [run(build(small("conv relu"), plain=plain, engine=engine)) for plain in (False, True)]
+    np.testing.assert_array_equal(*(net.blobs["c"].cpu_data for net in nets))
+    assert {graph.name for graph in module.graphs} == {"forward", "weight gradient"}
 
 
 @pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])

@@ -112,10 +112,10 @@ NETS = {
 }  # fmt: skip
 
 
-def build(text, phase=TRAIN, plan=False, plain=False, dtype=np.float32, **options):
+def build(text, phase=TRAIN, plan=False, plain=False, dtype=np.float32, engine=None, **options):
     param = prototxt.parse(text, caffe_pb2.NetParameter) if isinstance(text, str) else text
     param.state.phase = phase
-    net = Net(param, Context(random=RandomSource(1), dtype=np.dtype(dtype)), plan, **options)
+    net = Net(param, Context(random=RandomSource(1), dtype=np.dtype(dtype), engine=engine), plan, **options)
     if plain:
         for hooks in (net.before_forward, net.before_backward):
             hooks.append(lambda i: None)

@@ -124,16 +124,20 @@ def to_device(engine, values: np.ndarray):
 class DeviceStorage:
     """A flat buffer with a side on the host and a side on the device, each allocated when it is first asked for.
 
-    `array` and `at_least` are those of `blob.Storage` and give the host side for writing.
+    `array` and `at_least` are those of `blob.Storage` and give the host side for writing. writes: how often either side
+    was asked for writing, for who keeps what was made of the values.
     """
 
-    __slots__ = ("dtype", "engine", "state", "size", "_host", "_device", "_landing", "_piece", "_uploaded")
+    __slots__ = (
+        *("dtype", "engine", "state", "size", "writes"),
+        *("_host", "_device", "_landing", "_piece", "_uploaded"),
+    )
 
     def __init__(self, dtype, engine):
         self.dtype = np.dtype(dtype)
         self.engine = engine
         self.state = UNINITIALISED
-        self.size = 0
+        self.size = self.writes = 0
         self._host: np.ndarray | None = None
         self._device = None
         self._landing: tuple | None = None
@@ -155,6 +159,7 @@ class DeviceStorage:
                 self._uploaded.wait()
             self._uploaded = None
         self.state = AT_HOST
+        self.writes += 1
         return host
 
     def read_host(self, count: int) -> np.ndarray:
@@ -194,6 +199,7 @@ class DeviceStorage:
         """Return the device side for writing; it is the newest from now on."""
         device = self.read_device(count)
         self.state = AT_DEVICE
+        self.writes += 1
         return device
 
     def receive(self, values: np.ndarray, stream) -> None:
@@ -210,6 +216,7 @@ class DeviceStorage:
             landing = self._landing = self._device, self._device if whole else self._device[: values.size]
         landing[1].copy_to_device(values, stream=stream)
         self.state = AT_DEVICE
+        self.writes += 1
 
     def device_view(self, count: int, views: tuple | None, writing: bool) -> tuple:
         """Return (device side, its first `count` elements), `views` itself where that is still right.
@@ -312,6 +319,7 @@ class FlatBuffer:
             if storage._device is None:
                 storage._device = storage._new_device()
             storage.state = AT_DEVICE
+            storage.writes += 1
 
     def _whole_host(self):
         if self._host is None:
