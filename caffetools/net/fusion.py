@@ -69,7 +69,7 @@ def _chain_from(wiring, first):
     for i in range(first + 1, len(wiring.layers)):
         above = _place(wiring, i)
         (top,) = wiring.top_ids[i - 1]
-        if above is None or above <= place or top not in wiring.bottom_ids[i] or wiring.loss_weights[top]:
+        if above is None or above <= place or top not in wiring.bottom_ids[i]:
             break
         chain.append(i)
         place = above
@@ -80,6 +80,8 @@ def _place(wiring, i):
     """Return where in a chain a layer has its place, or None."""
     layer = wiring.layers[i]
     role = role_of(layer)
+    if any(wiring.loss_weights[top] for top in wiring.top_ids[i]):
+        return None  # a pass adds its loss up when it has run
     if role not in CHAIN or not CHAIN[role](layer, wiring.bottom_ids[i], wiring.top_ids[i]):
         return None
     return list(CHAIN).index(role)

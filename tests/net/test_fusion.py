@@ -230,6 +230,12 @@ def test_a_blob_with_a_loss_weight_is_not_overrun():
     assert fused.forward() == pytest.approx(plain.forward(), rel=1e-5)
 
 
+def test_the_loss_of_a_last_layer_counts():
+    text = data() + conv("c", "data") + layer("ReLU", "r", "c", "r", "loss_weight: 0.5")
+    fused, plain = (build(text, **how) for how in ({"plan": True}, {"plain": True}))
+    assert fused.forward() == pytest.approx(plain.forward(), rel=1e-5) > 0
+
+
 def test_parameters_may_change_between_passes():
     text = data() + CBSR
     net, plain = build(text, TEST, plan=True), build(text, TEST, plain=True)
