@@ -7,6 +7,7 @@ import pytest
 
 from caffetools.engine.cpu.conv import ConvPlan
 from caffetools.engine.cpu.conv_pointwise import PointwiseProduct, is_pointwise
+from caffetools.engine.cpu.conv_pointwise_weights import PointwiseFilterGradient
 from caffetools.engine.cpu.finish import Finish
 
 # images, channels, outputs, group, image: planes in place and packed, tiles that are not full, one pixel, few channels.
@@ -33,12 +34,16 @@ def make(case, dtype):
     return ConvPlan(x.shape, w.shape, group=group, dtype=dtype).geometry, x, w, bias, dy
 
 
+def grouped(x, group):
+    """Return the planes as (image, group, channel, pixel), in float64."""
+    return x.astype(np.float64).reshape(len(x), group, x.shape[1] // group, -1)
+
+
 def product(x, w, group, transposed):
     """Return each group's planes times its filters, or the transposed ones, in float64."""
     filters = w.astype(np.float64).reshape(group, -1, w.shape[1])
-    planes = x.astype(np.float64).reshape(len(x), group, x.shape[1] // group, -1)
     letters = "gmc,ngmp->ngcp" if transposed else "gmc,ngcp->ngmp"
-    return np.einsum(letters, filters, planes).reshape(len(x), -1, *x.shape[2:])
+    return np.einsum(letters, filters, grouped(x, group)).reshape(len(x), -1, *x.shape[2:])
 
 
 def assert_close(actual, wanted):
@@ -63,6 +68,18 @@ def test_data_gradient(case, dtype):
     dx = np.full_like(x, np.nan)
     PointwiseProduct(geometry, transposed=True).run(dy, w, None, dx)
     assert_close(dx, product(dy, w, geometry.group, True))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_filter_gradient(case, bias, dtype):
+    geometry, x, w, b, dy = make(case, dtype)
+    dw, db = np.ones_like(w), np.full_like(b, 2)
+    PointwiseFilterGradient(geometry).run(x, dy, dw, db if bias else None)
+    outer = np.einsum("ngmp,ngcp->gmc", *(grouped(v, geometry.group) for v in (dy, x)))
+    assert_close(dw, outer.reshape(w.shape) + 1)
+    assert_close(db, dy.astype(np.float64).sum(axis=(0, 2, 3)) * bias + 2)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -98,3 +115,4 @@ def test_which_convolutions_are_plain_products(kernel, stride, pad, wanted):
 def test_planes_of_many_pixels_and_few_channels_go_this_way():
     plan = ConvPlan((16, 32, 112, 112), (64, 32, 1, 1))
     assert isinstance(plan._forward, PointwiseProduct) and isinstance(plan._backward_data, PointwiseProduct)
+    assert isinstance(plan._backward_weights, PointwiseFilterGradient)

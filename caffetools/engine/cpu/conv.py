@@ -25,6 +25,7 @@ from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_lanes import LanesProduct
 from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.conv_pointwise import PointwiseProduct, is_pointwise
+from caffetools.engine.cpu.conv_pointwise_weights import PointwiseFilterGradient
 from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
 from caffetools.engine.cpu.conv_weights import FilterGradient
 from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
@@ -100,6 +101,8 @@ class ConvPlan:
         if is_depthwise(g):
             return DepthwiseFilterGradient(g)
         ways = [FilterGradient(g), ChannelsFilterGradient(g)]
+        if is_pointwise(g):
+            ways.append(PointwiseFilterGradient(g))
         if is_winograd(g):
             ways.append(WinogradFilterGradient(g))
         return min(ways, key=lambda way: way.cost)
