@@ -7,7 +7,7 @@ All three are matrix products whose second operand is read from the images, with
 There are three ways to fill the lanes of a vector, and the plan takes the one that is expected to take least time:
 with output channels (`conv_channels`), with neighbouring pixels (`conv_products`) or, for small planes and full
 batches, with images (`conv_lanes`). 3 x 3 filters with stride 1 over enough channels need fewer multiplications by
-Winograd's way (`conv_winograd`).
+Winograd's way (`conv_winograd`), and 1 x 1 filters with stride 1 are plain products (`conv_pointwise`).
 """
 
 from __future__ import annotations
