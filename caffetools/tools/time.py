@@ -51,7 +51,7 @@ def time(
         for i in reversed(range(len(net.layers))):
             net.backward_layer(i)
         _benchmark(net, iterations)
-        if net.runs_fused and engine is None:
+        if net.runs_fused:
             _note_whole_passes(net, iterations)
     finally:
         net.close()
@@ -59,15 +59,17 @@ def time(
 
 def _note_whole_passes(net, iterations):
     """Tell what passes take that nobody looks into: they run some layers as one, which the figures above cannot."""
-    count = min(iterations, MOST_WHOLE_PASSES)
+    count, clock = min(iterations, MOST_WHOLE_PASSES), _clock_of(net)
     seconds = [0.0, 0.0]
-    for _ in range(count):
-        start = perf_counter()
-        net.forward()
-        between = perf_counter()
-        net.backward()
-        seconds[0] += between - start
-        seconds[1] += perf_counter() - between
+    for i in range(count + 1):
+        marks = [clock.mark()]
+        for run in (net.forward, net.backward):
+            run()
+            marks.append(clock.mark())
+        clock.settle()
+        if i > 0:  # the first backward pass may still compile kernels
+            for k, (before, after) in enumerate(pairwise(marks)):
+                seconds[k] += clock.seconds(before, after)
     forward, backward = (1000 * s / max(count, 1) for s in seconds)
     note(f"With layers run together, as in training: forward {forward:g} ms, backward {backward:g} ms.")
 
@@ -106,13 +108,17 @@ class DeviceClock:
         return before.seconds_until(after)
 
 
+def _clock_of(net):
+    return HostClock() if net.context.engine is None else DeviceClock(net.context.engine)
+
+
 def _benchmark(net, iterations):
     info("*** Benchmark begins ***")
     info(f"Testing for {iterations} iterations.")
     count = len(net.layers)
     forward, backward = [0.0] * count, [0.0] * count
     wait = DataWait([net])
-    clock = HostClock() if net.context.engine is None else DeviceClock(net.context.engine)
+    clock = _clock_of(net)
     begin = perf_counter()
     for iteration in range(1, iterations + 1):
         marks = [clock.mark()]

@@ -98,7 +98,7 @@ class Bench:
             base_lr=1e-4, momentum=0.9, weight_decay=0.0005, lr_policy="fixed", random_seed=1, stop_on_nan=False
         )
         param.net_param.CopyFrom(self._read(name, train, TRAIN, batch, picture))
-        solver = Solver(param, engine=self.engine)
+        solver = Solver(param, engine=self.engine, plan=True)  # as `caffe train` does
         inputs = self._feed(solver.net, classes)
         module = TorchNet(solver.net).to(self.device).train()
         optimizer = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9, weight_decay=0.0005)
