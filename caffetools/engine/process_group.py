@@ -16,8 +16,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -27,7 +28,7 @@ from caffetools.glog import FatalError
 
 #: Seconds in which the cause of a failure may turn up after its consequences.
 GRACE = 1.0
-#: Seconds until a process that has said that it is done is ended by force.
+#: Seconds until processes that have said that they are done are ended by force.
 FAREWELL = 30.0
 #: The exit status of a failed check, as everywhere.
 ABORTED = 134
@@ -135,14 +136,18 @@ class ProcessGroup(Alone):
             self._say(_failure_of(error))
 
     def _say(self, words):
-        with suppress(OSError):
-            for lifeline in self._lifelines:
+        for lifeline in self._lifelines:
+            # One that is gone already is no reason not to tell the rest.
+            with suppress(OSError):
                 lifeline.send(words)
 
     def _end(self):
         self._say(_DONE)
-        for process in self._processes:
-            process.join(FAREWELL)
+        deadline = time.monotonic() + FAREWELL
+        # Who still presses Ctrl-C when all is done and written has asked for nothing else.
+        with _ignored() if self._processes else nullcontext():
+            for process in self._processes:
+                process.join(max(deadline - time.monotonic(), 0))
         self._kill()
 
     def _kill(self):
@@ -284,11 +289,24 @@ def _held_back():
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # Where multiprocessing starts its tracker itself, together with the first process, it lets the signals through.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ignored():
+    """Ignore the signals meanwhile."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _follow(rank, names, connections, work, arguments):

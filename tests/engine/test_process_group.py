@@ -25,6 +25,9 @@ from caffetools import glog
 from caffetools.engine.group import LostPeer
 from caffetools.engine.process_group import start
 
+if __name__ != "__main__" and signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+    print("a signal would end this process before it can ignore it", flush=True)
+
 def work(group):
 {work}
 
@@ -151,6 +154,23 @@ def test_others_leave_signals_to_rank_0_and_end_with_it(run):
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(alive(pid) for pid in pids)
+
+
+def test_a_signal_while_the_others_say_farewell_changes_nothing(run):
+    process = run(
+        """
+        if group.leads:
+            print("over", flush=True)
+        else:
+            # Not before rank 0 waits for them.
+            time.sleep(1)
+        """,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "over\n"
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    assert results(process)[:2] == (0, "done\n")
 
 
 def alive(pid: int) -> bool:
