@@ -70,7 +70,8 @@ class GradientExchange:
             # Within a pass they fall.
             self._pass += 1
         self._layer = layer
-        if self._pass == self.passes:
+        # The log of debug_info reads all gradients of this process at the end of the pass.
+        if self._pass == self.passes and not self.net.debug_info:
             while self._next < len(self.parts) and self.parts[self._next].layer >= layer:
                 self._start(self.parts[self._next])
                 self._next += 1
@@ -108,10 +109,12 @@ def parts(net: Net, least_bytes: int) -> list[Part]:
     result: list[Part] = []
     size = net.context.dtype.itemsize
     owners = _owners(net)
+    learnt = {use.learnable for use in net.param_uses if net.layer_needs_backward[use.layer]}
     for layer, numbers in groupby(reversed(range(len(net.params))), key=owners.__getitem__):
-        if not net.layer_needs_backward[layer]:
-            continue
         numbers = sorted(numbers)
+        # The gradients of a layer that no loss depends on may come from one that shares its parameters.
+        if learnt.isdisjoint(numbers):
+            continue
         start, blobs = int(net.param_offsets[numbers[0]]), [net.params[i] for i in numbers]
         stop = _stop(net, numbers)
         last = result[-1] if result else None

@@ -28,6 +28,8 @@ FROZEN = CLASSIFIER.replace(
     'name: "ip1" type: "InnerProduct"',
     'name: "ip1" type: "InnerProduct" param { lr_mult: 0 } param { lr_mult: 0 }',
 )
+#: No loss depends on the owner of the parameters, only on who shares them.
+OWNER_WITHOUT_LOSS = SHARED.replace('bottom: "a" top: "b"', 'bottom: "x" top: "b"')
 # The classifier's parameters: ip1 48 + 8, ip2 24 + 3, ip3 24 + 3, each at a multiple of 16.
 IP1, IP2, IP3 = (0, 64), (64, 112), (112, 160)
 
@@ -57,8 +59,12 @@ def groups():
         (CLASSIFIER, 1 << 20, [("ip1", 0, 160)]),
         (FROZEN, 1 << 20, [("ip2", 64, 160)]),
         (SHARED, 1, [("ip2", 64, 128), ("ip1", 0, 64)]),
+        (OWNER_WITHOUT_LOSS, 1, [("ip2", 64, 128), ("ip1", 0, 64)]),
     ],
-    ids=["each layer", "two layers", "one piece", "without a layer that learns nothing", "shared by layers"],
+    ids=[
+        *("each layer", "two layers", "one piece", "without a layer that learns nothing"),
+        *("shared by layers", "shared, the owner without a loss"),
+    ],
 )
 def test_pieces(text, least, expected, engine):
     from caffetools.solver.exchange_cu import parts
@@ -131,6 +137,17 @@ def test_all_means_at_the_end(engine, groups):
     assert sizes == []
     exchange.on_gradients_ready()
     assert sizes == [96, 64]
+
+
+def test_no_mean_starts_while_debug_info_reads_the_gradients(engine, groups):
+    net, exchange = make(engine, groups)
+    sizes = counting(exchange, groups[0])
+    net.debug_info = True
+    exchange.on_start()
+    iteration(net)
+    assert sizes == []
+    exchange.on_gradients_ready()
+    assert sizes == [48, 48, 64]
 
 
 def test_means_and_copies(engine, groups):
