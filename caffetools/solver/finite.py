@@ -28,6 +28,11 @@ class LossWatch:
         """Take a loss that may be on its way."""
         self._unseen.append((iteration, loss))
 
+    def go_on_from(self, snapshot: str) -> None:
+        """Forget the losses that nobody has looked at: the run goes on from a solverstate."""
+        self.last_snapshot = snapshot
+        self._unseen.clear()
+
     def check(self, lag: int) -> None:
         """Look at all losses but the last `lag` ones. Errors: FatalError, which says where the first one went wrong."""
         while len(self._unseen) > lag:

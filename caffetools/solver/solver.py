@@ -153,7 +153,7 @@ class Solver:
     def restore(self, path: str) -> None:
         """Continue from a snapshot: a `.solverstate` or `.solverstate.h5` file."""
         snapshot.restore(self, path)
-        self._watch.last_snapshot = path
+        self._watch.go_on_from(path)
         self._moment = None
 
     def snapshot(self, alone: bool = False) -> None:
@@ -197,6 +197,7 @@ class Solver:
         self._stopping = False
         param = self.param
         self.step(param.max_iter - self.iter)
+        self._watch.check(lag=0)
         timed_out = self.group.agree(lambda: self.control.timed_out, False)
         last = param.snapshot_after_train or (timed_out and param.snapshot_prefix)
         if last and (not param.snapshot or self.iter % param.snapshot):

@@ -65,6 +65,31 @@ def text_net():
     return prototxt.parse(CLASSIFIER, caffe_pb2.NetParameter)
 
 
+def test_a_run_goes_on_from_a_snapshot_after_a_loss_that_is_not_finite(engine, tmp_path):
+    param = caffe_pb2.SolverParameter(base_lr=0.1, lr_policy="fixed", snapshot_prefix=str(tmp_path / "s"))
+    param.net_param.MergeFrom(text_net())
+    solver = Solver(param, engine=engine)
+    inputs = solver.net.blobs["x"]
+    inputs.data[...] = 1
+    solver.snapshot()
+    inputs.data[...] = np.nan
+    with pytest.raises(FatalError, match="Iteration 0: the loss is nan"):
+        solver.step(9)
+    inputs.data[...] = 1
+    solver.restore(str(tmp_path / "s_iter_0.solverstate"))
+    solver.step(4)
+    assert np.isfinite(solver.smoothed_loss)
+
+
+def test_the_end_of_a_run_looks_at_all_losses(engine):
+    param = caffe_pb2.SolverParameter(base_lr=0.1, lr_policy="fixed", max_iter=1, snapshot_after_train=False)
+    param.net_param.MergeFrom(text_net())
+    solver = Solver(param, engine=engine)
+    solver.net.blobs["x"].data[...] = np.nan
+    with pytest.raises(FatalError, match="Iteration 0: the loss is nan"):
+        solver.solve()
+
+
 def test_a_layer_without_kernels_runs_on_the_host(engine, capfd):
     text = CLASSIFIER + 'layer { name: "a" type: "ArgMax" bottom: "score" top: "a" }'
     net = classifier(engine, text)
