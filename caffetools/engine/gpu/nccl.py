@@ -32,9 +32,9 @@ class Communicator:
     def __init__(self, engine: Engine, group: Alone):
         self.group = group
         self.stream = cuda.stream()
-        # The process that makes the identifier is where the others meet.
-        identifier = group.agree(lambda: bytes(core.get_unique_id()))
         try:
+            # The process that makes the identifier is where the others meet.
+            identifier = group.agree(lambda: bytes(core.get_unique_id()))
             self._communicator = core.Communicator.init(
                 group.ranks, group.rank, core.UniqueId.from_bytes(identifier)
             )

@@ -11,7 +11,7 @@ from caffetools.pycaffe.logging import log
 from caffetools.pycaffe.solver import Solver, get_solver
 from caffetools.pycaffe.timer import Timer
 from caffetools.solver import signals
-from caffetools.tools import ranks
+from caffetools.tools import engines, ranks
 
 if TYPE_CHECKING:
     from caffetools.engine.process_group import ProcessGroup
@@ -38,7 +38,8 @@ def train(
             with group.guarded():
                 return train(solver, snapshot, gpus, timing, group)
     if gpus:
-        mode.set_device(gpus[0 if group is None else group.rank])
+        numbers = engines.parse(",".join(gpus))
+        mode.set_device(numbers[0 if group is None else group.rank])
         mode.set_mode_gpu()
     training = get_solver(solver, group)
     if timing:
