@@ -42,6 +42,11 @@ class Order:
         ):
             monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
 
+    def add_stream(self, name: str, stream) -> None:
+        """Watch one more stream."""
+        self.names[id(stream)] = name
+        self.clocks[name] = Counter()
+
     def _watched(self, name, function):
         note = getattr(self, f"_{name}")
 
@@ -86,20 +91,20 @@ class Order:
 
     def _copy_to_device(self, array, values, stream=0):
         name = self.names.get(id(stream), HOST)
-        self.use(name, _address(array), True)
+        self.use(name, address_of(array), True)
         self.use(name, values.ctypes.data, False)
         if name == COPY:
-            self.copied.add(_address(array))
+            self.copied.add(address_of(array))
         self.calls.append(f"copy on {name}")
 
     def _copy_to_host(self, array, values=None, stream=0):
-        self.use(self.names.get(id(stream), HOST), _address(array), False)
+        self.use(self.names.get(id(stream), HOST), address_of(array), False)
         return values
 
     def _start(self, kernel, engine, blocks, threads, args):
         for arg in args:
             if hasattr(arg, "_ary"):
-                self.use(COMPUTE, _address(arg), True)
+                self.use(COMPUTE, address_of(arg), True)
         self.calls.append(f"kernel {kernel.name}")
 
     def _give_back(self, prefetcher, batch):
@@ -113,5 +118,6 @@ def _join(clock, other):
         clock[name] = max(clock[name], time)
 
 
-def _address(array):
+def address_of(array) -> int:
+    """Return where a device array begins."""
     return array._ary.ctypes.data

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict
 
+import numba
 import numpy as np
 import pytest
 
 from caffetools.engine.rendezvous import join, new_key
 from tests.gpu.nets import CLASSIFIER, classifier
+from tests.gpu.order import Order, address_of
 from tests.gpu.test_fused import net_of
 from tests.gpu.test_iteration import NOTHING, iteration
 
@@ -98,6 +100,22 @@ def test_means_start_while_the_layers_before_go_backward(engine, groups):
     assert (seen["ip2"], seen["relu"], seen["ip1"]) == (1, 2, 2)
     exchange.on_gradients_ready()
     assert sizes == [48, 48, 64]
+
+
+@pytest.mark.skipif(not numba.config.ENABLE_CUDASIM, reason="the order is worked out in the simulator")
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the backward pass", "at the end"])
+def test_means_wait_for_gradients_and_the_update_for_means(beside, engine, groups, monkeypatch):
+    net, exchange = make(engine, groups)
+    if not beside:
+        net.gradients_done.clear()
+    order = Order(engine, monkeypatch, late=True)
+    order.add_stream("exchange", exchange._communicator.stream)
+    exchange._communicator.mean = lambda array: order.use("exchange", address_of(array), True)
+    for _ in range(3):
+        exchange.on_start()
+        iteration(net)
+        exchange.on_gradients_ready()
+        net.update()
 
 
 def test_layers_still_run_as_one(engine, groups):
