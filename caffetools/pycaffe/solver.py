@@ -14,7 +14,9 @@ from caffetools.pycaffe import mode
 from caffetools.pycaffe.mode import random_source
 from caffetools.pycaffe.net import Net, Path
 from caffetools.pycaffe.parallel import ranks
+from caffetools.solver import nets
 from caffetools.tools import ranks as group_ranks
+from caffetools.tools import rehearsal
 
 
 class Callback(Protocol):
@@ -43,7 +45,9 @@ class Solver:
             group = Alone(*ranks())
         else:
             random = group_ranks.random_source(group, random.seed)
-        self._solver = engine.Solver(param, group=group, random=random, engine=mode.engine())
+        # Rank 0 writes for all.
+        edit = nets.unchanged if group.leads else rehearsal.leave_out_writers
+        self._solver = engine.Solver(param, group=group, random=random, edit_net=edit, engine=mode.engine())
         self.net = Net.of(self._solver.net)
         self.test_nets = [Net.of(net) for net in self._solver.test_nets]
 

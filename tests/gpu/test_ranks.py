@@ -50,6 +50,9 @@ SOLVER = 'net: "net.prototxt" base_lr: 0.2 momentum: 0.9 lr_policy: "fixed" snap
 NO_EFFECTS = dict.fromkeys(("sigint_effect", "sighup_effect", "sigterm_effect"), "none")
 RANDOM = {"MIRROR": "true", "MORE": 'layer { name: "d" type: "Dropout" bottom: "ip1" top: "ip1" }'}
 PYTHON = 'layer { name: "p" type: "Python" bottom: "ip1" top: "ip1" python_param { module: "user" layer: "User" } }'
+OUTPUT = (
+    'layer { name: "o" type: "HDF5Output" bottom: "data" bottom: "label" hdf5_output_param { file_name: "out.h5" } }'
+)
 USER = """
 from multiprocessing import parent_process
 
@@ -349,14 +352,17 @@ def test_a_script_one_of_whose_processes_fails():
 
 @pytest.mark.slow
 def test_each_reads_its_records_and_rank_0_writes():
-    output = 'bottom: "data" bottom: "label" hdf5_output_param { file_name: "out.h5" }'
-    write("max_iter: 3 random_seed: 3", MORE=f'layer {{ name: "o" type: "HDF5Output" {output} }}')
+    write("max_iter: 3 random_seed: 3", MORE=OUTPUT)
     train.train("solver.prototxt", gpu="0,1")
-    with h5py.File("out.h5") as file:
-        written = file["label"][:].ravel().tolist()
     with open_db("lmdb", "mnist_train_lmdb", "r") as database:
         labels = [caffe_pb2.Datum.FromString(value).label for _, value in database]
-    assert written == (labels[::2] * 3)[:12]
+    assert written_labels() == (labels[::2] * 3)[:12]
+
+
+def written_labels() -> list[float]:
+    """Return the labels that the layer of OUTPUT has written."""
+    with h5py.File("out.h5") as file:
+        return file["label"][:].ravel().tolist()
 
 
 @pytest.mark.slow
@@ -368,11 +374,12 @@ def test_a_run_is_reproduced():
 
 @pytest.mark.slow
 def test_train_net():
-    write("max_iter: 4 random_seed: 3 display: 2")
+    write("max_iter: 4 random_seed: 3 display: 2", MORE=OUTPUT)
     train.train("solver.prototxt", gpu="0,1")
-    expected = Path("s_iter_4.caffemodel").read_bytes()
+    expected, labels = Path("s_iter_4.caffemodel").read_bytes(), written_labels()
     Path("s_iter_4.caffemodel").unlink()
     done = run_tool("train_net", "--solver", "solver.prototxt", "--gpus", "0", "1", "--timing", cwd=Path())
     assert done.returncode == 0, done.stderr
     assert Path("s_iter_4.caffemodel").read_bytes() == expected
     assert done.stderr.count("solver total: ") == 2
+    assert written_labels() == labels
