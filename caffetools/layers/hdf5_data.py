@@ -46,7 +46,8 @@ class HDF5DataLayer(Layer):
         check_ge(len(self.files), 1, "num_files_ >= 1", words)
         sharded = self.context.ranks > 1 and self.phase == TRAIN
         self.rank, self.ranks = (self.context.rank, self.context.ranks) if sharded else (0, 1)
-        self.key = int(self.context.random.key())
+        # One order for all processes, or some rows would be dealt out twice in a pass, and others not at all.
+        self.key = int(self.context.random.key(self.rank))
         self.passes = 0  # over all files
         self.file = 0  # position in the order of this pass
         self.row = 0  # position in the order of this file; the number of rows when it is used up

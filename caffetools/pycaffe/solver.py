@@ -8,6 +8,7 @@ from typing import Protocol
 
 from caffetools import solver as engine
 from caffetools import upgrade
+from caffetools.engine.cpu.rng import RandomSource
 from caffetools.engine.group import Alone
 from caffetools.proto import caffe_pb2
 from caffetools.pycaffe import mode
@@ -43,6 +44,9 @@ class Solver:
         random = random_source()
         if group is None:
             group = Alone(*ranks())
+            if group.rank:
+                count, random = random.count, RandomSource(random.seed + group.rank)
+                random.count = count
         else:
             random = group_ranks.random_source(group, random.seed)
         # Rank 0 writes for all.

@@ -138,7 +138,8 @@ class TestRanks:
         source = write_files(tmp_path, 4, 1, 6)
         sequence = sum(Reader(source, 6, more).batches(10), [])
         for rank in range(ranks):
-            mine = sum(Reader(source, 2, more, rank=rank, ranks=ranks).batches(5), [])
+            # Each process has a seed of its own.
+            mine = sum(Reader(source, 2, more, seed=1 + rank, rank=rank, ranks=ranks).batches(5), [])
             assert mine == sequence[rank::ranks][:10]
 
     def test_tests_see_all_rows(self, tmp_path):

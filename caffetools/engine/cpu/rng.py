@@ -54,10 +54,14 @@ class RandomSource:
         self.seed = seed if seed >= 0 else int.from_bytes(os.urandom(8), "little") >> 1
         self.count = 0
 
-    def key(self) -> np.uint64:
-        """Return the next key, for `random_bits` and `random_uniform`."""
+    def key(self, rank: int = 0) -> np.uint64:
+        """Return the next key, for `random_bits` and `random_uniform`.
+
+        rank: of this process where all that train together are to have the same key; their seeds are that of rank 0
+        and their ranks.
+        """
         self.count += 1
-        return np.uint64(mix(self.seed, self.count - 1))
+        return np.uint64(mix(self.seed - rank, self.count - 1))
 
     def generator(self) -> np.random.Generator:
         """Return a NumPy generator with the next key, for work that is done once (fillers, shuffling)."""
