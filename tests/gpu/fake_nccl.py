@@ -61,6 +61,9 @@ def modules() -> dict[str, ModuleType]:
         def get_async_error(self):
             return nccl.state
 
+        def abort(self):
+            nccl.calls.append(("abort",))
+
         def destroy(self):
             nccl.calls.append(("destroy",))
 

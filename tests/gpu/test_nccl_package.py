@@ -41,7 +41,7 @@ def test_arguments_of_the_bindings(name, bindings):
 
 @pytest.mark.parametrize(
     "name", ["get_unique_id", "get_error_string", "Communicator.init", "Communicator.get_async_error",
-             "Communicator.destroy", "UniqueId.from_bytes"],
+             "Communicator.abort", "Communicator.destroy", "UniqueId.from_bytes"],
 )  # fmt: skip
 def test_arguments_of_the_core(name, core):
     mine, theirs = STAND_IN["nccl.core"], core

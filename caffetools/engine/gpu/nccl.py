@@ -6,6 +6,8 @@ installed; the bindings take addresses.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from nccl import core
 from nccl.bindings import nccl
@@ -56,6 +58,9 @@ class Communicator:
         """See whether operations that were started have failed since. Errors: LostPeer."""
         state = self._communicator.get_async_error()
         if state not in _FINE:
+            # What waits for the others would never end, nor would what comes behind it on the compute stream.
+            with suppress(nccl.NCCLError):
+                self._communicator.abort()
             raise LostPeer(f"NCCL: {core.get_error_string(state)} (NCCL_DEBUG=WARN tells more)")
 
     def close(self) -> None:
