@@ -10,7 +10,7 @@ from caffetools import upgrade
 from caffetools.glog import error, fatal, info, warning
 from caffetools.proto import caffe_pb2
 from caffetools.solver import Solver, signals
-from caffetools.tools import engines, environment, ranks, train
+from caffetools.tools import engines, environment, ranks, rehearsal, train
 from caffetools.tools.metrics import Metrics, read_rows
 from caffetools.tools.run_folder import SOLVER, Origin, read_record, with_nets
 
@@ -59,7 +59,9 @@ def _run(param, first, target, end, effects, group=None):
     engine = engines.choose(first["gpu"], param, first.get("tf32", False), group.rank)
     with ranks.watch_signals(train.check_effects(**effects), group) as watch:
         random = ranks.random_source(group, first["seed"])
-        training = train.build(param, watch.requested, train.keeping_copies(sources), engine, random, group)
+        # Rank 0 writes for all.
+        edit_net = train.keeping_copies(sources) if group.leads else rehearsal.leave_out_writers
+        training = train.build(param, watch.requested, edit_net, engine, random, group)
         training.requested = _until(training, end, watch.requested)
         try:
             if first["snapshot"]:

@@ -367,7 +367,7 @@ def written_labels() -> list[float]:
 
 @pytest.mark.slow
 def test_a_run_is_reproduced():
-    write("max_iter: 4 test_iter: 1 test_interval: 2", **RANDOM)
+    write("max_iter: 4 test_iter: 1 test_interval: 2", MIRROR="true", MORE=RANDOM["MORE"] + OUTPUT)
     train.train("solver.prototxt", gpu="0,1", metrics="run")
     assert reproduction.reproduce("run", **NO_EFFECTS) == 0
 
