@@ -51,7 +51,8 @@ NO_EFFECTS = dict.fromkeys(("sigint_effect", "sighup_effect", "sigterm_effect"),
 RANDOM = {"MIRROR": "true", "MORE": 'layer { name: "d" type: "Dropout" bottom: "ip1" top: "ip1" }'}
 PYTHON = 'layer { name: "p" type: "Python" bottom: "ip1" top: "ip1" python_param { module: "user" layer: "User" } }'
 OUTPUT = (
-    'layer { name: "o" type: "HDF5Output" bottom: "data" bottom: "label" hdf5_output_param { file_name: "out.h5" } }'
+    'layer { name: "o" type: "HDF5Output" bottom: "data" bottom: "label" hdf5_output_param { file_name: "out.h5" }'
+    " include { phase: TRAIN } }"
 )
 USER = """
 from multiprocessing import parent_process
