@@ -32,7 +32,7 @@ class LSTMLayer(RecurrentLayer):
     backward_reads = ("bottom",)
 
     def allocate(self):
-        self.cells = lstm_unit.cells(self.steps, self.streams, self.hidden, self.dtype)
+        self.cells = lstm_unit.cells(self.window, self.streams, self.hidden, self.dtype)
 
     def steps_forward(self, x, start, cont, weights_x, weights_h):
         h, c = self.states
@@ -41,8 +41,8 @@ class LSTMLayer(RecurrentLayer):
     def steps_backward(self, dh, cont, weights_h):
         _backward(dh, cont, weights_h, self.dz, *self.cells)
 
-    def write_outputs(self, top):
-        np.copyto(top.data, self.states[0][1:])
+    def write_outputs(self, top, steps):
+        np.copyto(top.data[steps], self.states[0][1:])
 
     def output_gradients(self, top):
         return top.diff
@@ -50,7 +50,7 @@ class LSTMLayer(RecurrentLayer):
 
 @parallel_kernel
 def _forward(x, start, cont, weights_x, weights_h, c, h, h_continued, cells, work, copier):
-    """Do all steps."""
+    """Do some steps."""
     steps, streams, hidden = h_continued.shape
     for block in numba.prange(cells.shape[0]):
         fetch(c, 0, hidden, block, 1, cells[block, 0], C, copier)

@@ -48,7 +48,7 @@ class RNNLayer(RecurrentLayer):
 
     def allocate(self):
         blocks = -(-self.hidden // UNITS)
-        self.cells = np.zeros((blocks, self.steps, self.streams, CELLS), self.dtype)
+        self.cells = np.zeros((blocks, self.window, self.streams, CELLS), self.dtype)
         self.copier = mover(self.dtype), simd.lanes_of(self.dtype)
 
     def steps_forward(self, x, start, cont, weights_x, weights_h):
@@ -57,10 +57,11 @@ class RNNLayer(RecurrentLayer):
     def steps_backward(self, dh, cont, weights_h):
         _backward(dh, cont, weights_h, self.dz, self.cells, self.copier)
 
-    def write_outputs(self, top):
+    def write_outputs(self, top, steps):
         h = self.states[0][1:].reshape(-1, self.hidden)
-        inner_product(h, self.blobs[self.w_o].data, self.blobs[self.b_o].data, self.outputs)
-        np.tanh(self.outputs, out=top.data.reshape(self.outputs.shape))
+        outputs = self.outputs[: len(h)]
+        inner_product(h, self.blobs[self.w_o].data, self.blobs[self.b_o].data, outputs)
+        np.tanh(outputs, out=top.data[steps].reshape(outputs.shape))
 
     def output_gradients(self, top):
         shape = self.d_outputs.shape
@@ -81,7 +82,7 @@ class RNNLayer(RecurrentLayer):
 
 @parallel_kernel
 def _forward(x, start, cont, weights_x, weights_h, h, h_continued, cells, copier):
-    """Do all steps; cells: (blocks, T, N, CELLS)."""
+    """Do some steps; cells: (blocks, T, N, CELLS)."""
     steps, streams, hidden = h_continued.shape
     for block in numba.prange(cells.shape[0]):
         for t in range(steps):

@@ -26,7 +26,10 @@ from caffetools.engine.aligned import aligned_empty, aligned_zeros
 from caffetools.engine.cpu.gemm import gemm
 from caffetools.engine.cpu.step_product import StepWeights
 from caffetools.glog import check, check_eq, check_ge, check_gt, info, note
-from caffetools.layer import Layer
+from caffetools.layer import TEST, Layer
+
+#: Steps that are done at a time, at least: with fewer, the products with W_x would have too few rows.
+FEWEST_STEPS = 5
 
 
 class RecurrentLayer(Layer):
@@ -34,8 +37,9 @@ class RecurrentLayer(Layer):
     `output_gradients`.
 
     gates: size of z_t in units of H. state_names: the states that go from step to step, the hidden one first.
-    `states[i]` is (T + 1, N, H) and holds the state before the first step, then those after each step; `dz` is
-    (T, N, gates H).
+    `states[i]` is (`window` + 1, N, H) and holds the state before the first of some steps, then those after each; `dz`
+    is (T, N, gates H), made for the first pass backward. `window` is T, but in the TEST phase a divisor of T: there
+    nobody looks at steps that are over.
     """
 
     gates: int
@@ -126,20 +130,32 @@ class RecurrentLayer(Layer):
     def _allocate(self, streams):
         """Make the arrays for another number of streams; those that stay keep their states."""
         last = [state[-1] for state in self.states] if self.streams is not None else []
-        steps, hidden, dtype = self.steps, self.hidden, self.dtype
         self.streams = streams
-        self.states = [aligned_zeros((steps + 1, streams, hidden), dtype) for _ in self.state_names]
+        self._make_room(self._steps_at_a_time())
         self._restore(last)
-        self.dz = aligned_empty((steps, streams, self.width), dtype)
+        self.dz = None
         # What z_t is without x_t and h_{t-1}.
-        self.start = aligned_empty((streams, self.width), dtype)
+        self.start = aligned_empty((streams, self.width), self.dtype)
+        hidden = self.hidden
+        self.weights_h = StepWeights("h", streams, hidden, hidden, self.gates, self.dtype, turned=True)
+        self.weights_back = StepWeights("h", streams, self.width, hidden, 1, self.dtype, turned=False)
+
+    def _steps_at_a_time(self):
+        """Return how many steps are kept: all where a pass backward or the log asks for them, else a divisor of T."""
+        if self.phase != TEST or self.debug_info:
+            return self.steps
+        return next((n for n in range(FEWEST_STEPS, self.steps) if self.steps % n == 0), self.steps)
+
+    def _make_room(self, window):
+        """Make the arrays for `window` steps; the states begin with zeros."""
+        streams, hidden, dtype = self.streams, self.hidden, self.dtype
+        self.window = window
+        self.states = [aligned_zeros((window + 1, streams, hidden), dtype) for _ in self.state_names]
+        # The hidden states as W_h sees them: zero where a sequence starts.
+        self.h_continued = aligned_empty((window, streams, hidden), dtype)
         inputs = self.blobs[self.w_x].shape[1]
         self.forget_kept()
-        self.weights_x = StepWeights("x", steps * streams, inputs, hidden, self.gates, dtype, turned=True)
-        self.weights_h = StepWeights("h", streams, hidden, hidden, self.gates, dtype, turned=True)
-        self.weights_back = StepWeights("h", streams, self.width, hidden, 1, dtype, turned=False)
-        # The hidden states as W_h sees them: zero where a sequence starts.
-        self.h_continued = aligned_empty((steps, streams, hidden), dtype)
+        self.weights_x = StepWeights("x", window * streams, inputs, hidden, self.gates, dtype, turned=True)
         self.allocate()
 
     def _restore(self, last):
@@ -150,18 +166,31 @@ class RecurrentLayer(Layer):
 
     def forward(self, bottom, top):
         first_state = len(bottom) - self.exposed
-        for i, state in enumerate(self.states):
-            state[0] = bottom[first_state + i].data[0] if self.exposed else state[-1]
+        self.first = [
+            np.copy(bottom[first_state + i].data[0] if self.exposed else state[-1])
+            for i, state in enumerate(self.states)
+        ]
+        self._forward(bottom, top)
+
+    def _forward(self, bottom, top):
+        """Go forward from the states `first`, `window` steps at a time."""
         cont = bottom[1].data
-        np.multiply(self.states[0][0], cont[0, :, None], out=self.h_continued[0])
         self.start[:] = self.blobs[self.b].data
         if self.has_static:
             w_s = self.blobs[self.w_s].data
             gemm(False, True, 1, bottom[2].data.reshape(-1, w_s.shape[1]), w_s, 1, self.start)
-        if self.streams:
-            x = bottom[0].data.reshape(-1, self.blobs[self.w_x].shape[1])
-            self.steps_forward(x, self.start, cont, *self._weights())
-        self.write_outputs(top[0])
+        x = bottom[0].data.reshape(self.steps, self.streams, self.blobs[self.w_x].shape[1])
+        weights = self._weights() if self.streams else ()
+        for state, first in zip(self.states, self.first, strict=True):
+            state[-1] = first
+        for step in range(0, self.steps, self.window):
+            here = slice(step, step + self.window)
+            for state in self.states:
+                state[0] = state[-1]
+            np.multiply(self.states[0][0], cont[step, :, None], out=self.h_continued[0])
+            if self.streams:
+                self.steps_forward(x[here].reshape(-1, x.shape[2]), self.start, cont[here], *weights)
+            self.write_outputs(top[0], here)
         for blob, state in zip(top[1:], self.states, strict=False):
             blob.data[0] = state[-1]
         if self.debug_info:
@@ -182,6 +211,11 @@ class RecurrentLayer(Layer):
     def backward(self, top, propagate_down, bottom):
         words = f"Cannot backpropagate to sequence indicators. (layer '{self.name}')"
         check(not propagate_down[1], "!propagate_down[1]", words)
+        if self.window < self.steps:  # in a net of the TEST phase that goes back all the same
+            self._make_room(self.steps)
+            self._forward(bottom, top)
+        if self.dz is None:
+            self.dz = aligned_empty((self.steps, self.streams, self.width), self.dtype)
         dh = self.output_gradients(top[0])
         if self.streams:
             self.steps_backward(dh, bottom[1].data, self.weights_back.ready(self.blobs[self.w_h].cpu_data))
@@ -215,7 +249,7 @@ class RecurrentLayer(Layer):
             gemm(True, False, 1, dz, x, 1, self.blobs[place].diff)
 
     def allocate(self) -> None:
-        """Make what the subclass needs for T, N and H."""
+        """Make what the subclass needs for `window` steps, N and H."""
         raise NotImplementedError
 
     def steps_forward(
@@ -223,8 +257,8 @@ class RecurrentLayer(Layer):
     ) -> None:
         """Compute `states[i][1:]` and `h_continued[1:]` from `states[i][0]` and `h_continued[0]`.
 
-        x: (T N, D). start: (N, gates H), z_t without x_t and h_{t-1}. cont: (T, N). weights_x, weights_h: W_x and W_h
-        packed for `multiply_step`.
+        x: (`window` N, D). start: (N, gates H), z_t without x_t and h_{t-1}. cont: (`window`, N). weights_x, weights_h:
+        W_x and W_h packed for `multiply_step`.
         """
         raise NotImplementedError
 
@@ -232,8 +266,8 @@ class RecurrentLayer(Layer):
         """Compute `dz` from dh, what the outputs give to the gradient of `states[0][1:]`; weights_h: W_h, packed."""
         raise NotImplementedError
 
-    def write_outputs(self, top) -> None:
-        """Compute the first top from the hidden states."""
+    def write_outputs(self, top, steps: slice) -> None:
+        """Compute the first top for some steps from their hidden states, `states[0][1:]`."""
         raise NotImplementedError
 
     def output_gradients(self, top) -> np.ndarray:
