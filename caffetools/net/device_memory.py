@@ -27,7 +27,9 @@ def largest_batch(net, free: int, missing: int = 0) -> int | None:
     there, wanted = _grows_with_batch(net)
     missing = max(wanted - there, missing)
     there += net.device_scratch
-    free -= sum(flat.missing_bytes for flat in (net.flat_data, net.flat_diff) if net.layer_needs_backward)
+    free -= net.flat_data.missing_bytes
+    if any(net.layer_needs_backward):
+        free -= net.flat_diff.missing_bytes
     if not batch or not there + missing:
         return None
     largest = max(0, batch * (free + there) // (there + missing))
