@@ -218,7 +218,9 @@ class Net:
     def after_backward(self, function: Callable[[int], None]) -> None:
         """Have a function called after the backward pass of each layer.
 
-        What only wants to know which gradients are complete (an NCCL) lets layers run as one.
+        What only wants to know which gradients are complete (an NCCL) lets layers run as one. Beside one, the
+        gradients of a layer's own parameters are those of this process in the call for that layer; in later calls they
+        may be the means over all processes, and asking for them waits for these.
         """
         only_gradients = getattr(function, "follows_gradients", False)
         (self._net.gradients_done if only_gradients else self._net.after_backward).append(function)

@@ -3,6 +3,7 @@
 The gradients of a net lie in one buffer in the order of its layers, and become complete from its end to its beginning.
 As soon as those of some layers are, NCCL computes their means on a stream of its own, while the layers before them go
 on; the update waits for the last. Parameters that layers share belong to the first of these, which comes last.
+Who asks for gradients whose means are being computed waits for the means, and gets these.
 """
 
 from __future__ import annotations
@@ -81,8 +82,10 @@ class GradientExchange:
         for part in self.parts[self._next :]:
             self._start(part)
         self._next = len(self.parts)
-        self._done.record(self._communicator.stream)
         self._done.hold(self._engine.stream)
+        for part in self.parts:
+            for blob in part.blobs:
+                blob.diff_storage.arrived()
         self._communicator.check()
 
     def close(self) -> None:
@@ -99,6 +102,10 @@ class GradientExchange:
         part.ready.record(self._engine.stream)
         part.ready.hold(self._communicator.stream)
         self._communicator.mean(part.array)
+        self._done.record(self._communicator.stream)
+        for blob in part.blobs:
+            # Who takes `.diff` on the host makes that the newest, which must not be what was there before the means.
+            blob.diff_storage.written_until(self._done)
 
 
 def parts(net: Net, least_bytes: int) -> list[Part]:

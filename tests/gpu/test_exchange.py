@@ -9,11 +9,11 @@ import numba
 import numpy as np
 import pytest
 
-from caffetools.engine.rendezvous import join, new_key
 from tests.gpu.nets import CLASSIFIER, classifier
 from tests.gpu.order import Order, address_of
 from tests.gpu.test_fused import net_of
 from tests.gpu.test_iteration import NOTHING, iteration
+from tests.groups import connected
 
 SHARED = """
 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 6 } } }
@@ -39,18 +39,8 @@ IP1, IP2, IP3 = (0, 64), (64, 112), (112, 160)
 @pytest.fixture
 def groups():
     """Two groups that are connected: rank 0 is for the test, rank 1 for a thread."""
-    key, found = new_key(), {}
-    threads = [
-        threading.Thread(target=lambda rank=rank: found.update({rank: join(key, rank, 2)})) for rank in (0, 1)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    yield found[0], found[1]
-    for group in found.values():
-        for lifeline in group._lifelines:
-            lifeline.send("done")
+    with connected(2) as found:
+        yield found
 
 
 @pytest.mark.parametrize(
@@ -103,11 +93,17 @@ def test_means_start_while_the_layers_before_go_backward(engine, groups):
 
 
 @pytest.mark.skipif(not numba.config.ENABLE_CUDASIM, reason="the order is worked out in the simulator")
-@pytest.mark.parametrize("beside", [True, False], ids=["beside the backward pass", "at the end"])
-def test_means_wait_for_gradients_and_the_update_for_means(beside, engine, groups, monkeypatch):
+@pytest.mark.parametrize(
+    ("beside", "looks"),
+    [(True, False), (True, True), (False, False)],
+    ids=["beside the backward pass", "beside it, and somebody looks at gradients", "at the end"],
+)
+def test_means_wait_for_gradients_and_the_update_for_means(beside, looks, engine, groups, monkeypatch):
     net, exchange = make(engine, groups)
     if not beside:
         net.gradients_done.clear()
+    if looks:
+        net.after_backward.append(lambda i: [blob.diff for blob in net.params])
     order = Order(engine, monkeypatch, late=True)
     order.add_stream("exchange", exchange._communicator.stream)
     exchange._communicator.mean = lambda array: order.use("exchange", address_of(array), True)
@@ -116,6 +112,39 @@ def test_means_wait_for_gradients_and_the_update_for_means(beside, engine, group
         iteration(net)
         exchange.on_gradients_ready()
         net.update()
+
+
+LOOKS = {
+    "diff": lambda blob: blob.flat_diff.copy(),
+    "cpu_diff": lambda blob: blob.cpu_diff.ravel().copy(),
+    "gpu_diff": lambda blob: blob.gpu_diff.copy_to_host(),
+    "mutable_gpu_diff": lambda blob: blob.mutable_gpu_diff.copy_to_host(),
+}
+
+
+@pytest.mark.skipif(not numba.config.ENABLE_CUDASIM, reason="the means come late in the simulator")
+@pytest.mark.parametrize("look", LOOKS)
+def test_who_looks_at_gradients_in_exchange_sees_their_means_and_changes_nothing(look, engine, groups):
+    from caffetools.engine.gpu.memory import host_view
+
+    net, exchange = make(engine, groups)
+    started, seen = [], {}
+    exchange._communicator.mean = lambda array: started.append(host_view(array))
+
+    def arrive(stream):
+        while started:
+            started.pop()[:] = 7
+
+    exchange._done.hold = arrive
+    ip3 = net.params[-2]
+    net.after_backward.append(lambda i: seen.update({net.layer_names[i]: LOOKS[look](ip3).tolist()}))
+    exchange.on_start()
+    iteration(net)
+    assert 7 not in seen["ip3"]
+    assert seen["ip2"] == seen["ip1"] == [7] * ip3.count
+    exchange.on_gradients_ready()
+    for blob in net.params:
+        assert blob.gpu_diff.copy_to_host().tolist() == [7] * blob.count
 
 
 def test_layers_still_run_as_one(engine, groups):

@@ -2,6 +2,7 @@
 
 A storage is in one of four states: nothing was written yet, the host is newer, the device is newer, or both hold the
 same. Asking one side for reading copies what the other side has newer; asking for writing makes that side the newest.
+A fifth state is for what a stream other than the compute stream writes: who asks for either side waits for that first.
 Host memory is page-locked, so that copies run beside the computation.
 """
 
@@ -16,7 +17,7 @@ from numba import cuda
 from caffetools.engine.gpu.events import Event, simulated
 from caffetools.engine.out_of_memory import OutOfMemory, mebibytes
 
-UNINITIALISED, AT_HOST, AT_DEVICE, SYNCED = range(4)
+UNINITIALISED, AT_HOST, AT_DEVICE, SYNCED, ARRIVING = range(5)
 
 
 def device_array(engine, count: int, dtype) -> object:
@@ -130,7 +131,7 @@ class DeviceStorage:
 
     __slots__ = (
         *("dtype", "engine", "state", "size", "writes"),
-        *("_host", "_device", "_landing", "_piece", "_uploaded"),
+        *("_host", "_device", "_landing", "_piece", "_uploaded", "_written"),
     )
 
     def __init__(self, dtype, engine):
@@ -143,6 +144,7 @@ class DeviceStorage:
         self._landing: tuple | None = None
         self._piece: Piece | None = None
         self._uploaded: Event | None = None
+        self._written: Event | None = None
 
     @property
     def array(self) -> np.ndarray | None:
@@ -167,6 +169,8 @@ class DeviceStorage:
         self._reserve(count)
         if self._host is None:
             self._host = self._new_host()
+        if self.state == ARRIVING:
+            self._hold()
         if self.state == AT_DEVICE:
             if self.size:
                 self.engine.counters.downloads += 1
@@ -193,6 +197,8 @@ class DeviceStorage:
         elif self.state == UNINITIALISED:
             zero(self.engine, self._device)
             self.state = AT_DEVICE
+        elif self.state == ARRIVING:
+            self._hold()
         return self._device
 
     def write_device(self, count: int):
@@ -201,6 +207,24 @@ class DeviceStorage:
         self.state = AT_DEVICE
         self.writes += 1
         return device
+
+    def written_until(self, mark: Event) -> None:
+        """Say that another stream writes the device side, which is the newest then, until a mark in that stream.
+
+        The compute stream waits for the mark when either side is asked for.
+        """
+        self._written = mark
+        self.state = ARRIVING
+        self.writes += 1
+
+    def arrived(self) -> None:
+        """Say that the compute stream waits for the mark of `written_until` already."""
+        if self.state == ARRIVING:
+            self.state = AT_DEVICE
+
+    def _hold(self):
+        self._written.hold(self.engine.stream)
+        self.state = AT_DEVICE
 
     def receive(self, values: np.ndarray, stream) -> None:
         """Copy a flat array of the host to the device side, which is the newest then, in the order of a stream.
@@ -314,6 +338,9 @@ class FlatBuffer:
 
     def clear(self) -> None:
         """Set everything to zero on the device; what the host holds newer is not copied first."""
+        for storage in self.storages:
+            if storage.state == ARRIVING:
+                storage._hold()
         zero(self.engine, self._whole_device())
         for storage in self.storages:
             if storage._device is None:
