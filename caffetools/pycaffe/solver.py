@@ -79,7 +79,7 @@ class Solver:
         self._solver.step(iterations)
 
     def restore(self, file: Path) -> None:
-        """Continue from a snapshot, a .solverstate or .solverstate.h5 file."""
+        """Continue from a snapshot, a .solverstate or .solverstate.h5 file; all processes that an NCCL connects do."""
         self._solver.restore(os.fspath(file))
 
     def snapshot(self) -> None:

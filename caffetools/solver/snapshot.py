@@ -198,35 +198,52 @@ def moments(solver) -> dict:
 
 
 def _restore_side_file(solver, state, model):
-    path = side_file(state)
-    if not Path(path).exists():
+    """Take everything from the side file, or, where it is not for this process or another of the group, nothing."""
+    path, group = side_file(state), solver.group
+    there = Path(path).exists()
+    if not group.agree(lambda: there, there):
         return
-    consequence = "resuming without it, data starts from the beginning"
-    before = solver.control.get_state()
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        if data["version"] != RESUME_VERSION or data["iter"] != solver.iter:
-            warning(f"{path} belongs to another snapshot or version: {consequence}")
+    problem = ""
+    with contextlib.ExitStack() as undo:
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            if data["version"] != RESUME_VERSION or data["iter"] != solver.iter:
+                problem = f"{path} belongs to another snapshot or version"
+            else:
+                mine = _part_of(data, group, path)
+                losses = [float(loss) for loss in data["losses"]]
+                stems = [str(stem) for stem in data.get("snapshots", [])]
+                _restore_decisions(solver, data, undo)
+                if mine is not None:
+                    seed, count = int(mine["random"]["seed"]), int(mine["random"]["count"])
+                    _restore_layers(solver, [mine["train_net"], *mine["test_nets"]], undo)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            problem = f"{path} cannot be read ({error!r})"
+        problem = _problem_of_all(group, problem)
+        if problem:
+            if group.leads or not group.can_ask:
+                warning(f"{problem}: resuming without it, data starts from the beginning")
             return
-        mine = _part_of(data, solver.group, path)
-        losses = [float(loss) for loss in data["losses"]]
-        stems = [str(stem) for stem in data.get("snapshots", [])]
-        solver.control.set_state(data.get("control", {}))
-        if solver.loss_scale is not None and data.get("loss_scale"):
-            solver.loss_scale.write([float(number) for number in data["loss_scale"]])
-        if mine is not None:
-            seed, count = int(mine["random"]["seed"]), int(mine["random"]["count"])
-            _restore_layers(solver, [mine["train_net"], *mine["test_nets"]])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        solver.control.set_state(before)
-        warning(f"{path} cannot be read ({error!r}): {consequence}")
-        return
+        undo.pop_all()
     if mine is not None:
         solver.random.seed, solver.random.count = seed, count
     solver.retention.stems = stems
     solver.resume_losses(losses)
     if "average" in data and model:
         _restore_average(solver, path, model, data["average"])
+
+
+def _problem_of_all(group, problem):
+    """Return why one of the processes cannot use the side file, "" where all can. problem: that of this one."""
+    problems = group.gather(problem)
+
+    def first() -> str:
+        for rank, text in enumerate(problems):
+            if text:
+                return f"{group.names[rank]}: {text}" if rank else text
+        return ""
+
+    return group.agree(first, problem)
 
 
 def _part_of(data, group, path):
@@ -260,19 +277,21 @@ def _restore_average(solver, side, model, averaged):
         solver.net.param_data[...] = kept
 
 
-def _restore_layers(solver, states_of_nets):
-    """Give the layers their states; where one cannot take its own, all go back to where they were."""
-    pairs = [
-        (layer, layer.get_state(), states[layer.name])
-        for net, states in zip([solver.net, *solver.test_nets], states_of_nets, strict=False)
-        for layer in net.layers
-        if layer.name in states
-    ]
-    pairs = [pair for pair in pairs if pair[1] is not None]
-    try:
-        for layer, _, state in pairs:
-            layer.set_state(state)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        for layer, before, _ in pairs:
-            layer.set_state(before)
-        raise
+def _restore_decisions(solver, data, undo):
+    """Take over how the run has gone. undo: an exit stack, which gets what takes it back."""
+    control, loss_scale = solver.control, solver.loss_scale
+    undo.callback(control.set_state, control.get_state())
+    control.set_state(data.get("control", {}))
+    if loss_scale is not None and data.get("loss_scale"):
+        undo.callback(loss_scale.write, loss_scale.read())
+        loss_scale.write([float(number) for number in data["loss_scale"]])
+
+
+def _restore_layers(solver, states_of_nets, undo):
+    """Give the layers their states. undo: as for `_restore_decisions`."""
+    for net, states in zip([solver.net, *solver.test_nets], states_of_nets, strict=False):
+        for layer in net.layers:
+            before = layer.get_state() if layer.name in states else None
+            if before is not None:
+                undo.callback(layer.set_state, before)
+                layer.set_state(states[layer.name])
