@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -37,9 +42,29 @@ def test_command(folder, line):
     assert result.returncode == 0, result.stderr
 
 
-def test_rows_are_as_they_are_shown(folder):
-    import json
+@pytest.mark.slow
+def test_tensorboard_shows_the_run(folder):
+    """The line that does not return; at a port that is free."""
+    pytest.importorskip("tensorboard")
+    (line,) = [line for line in COMMANDS if line.startswith("tensorboard ")]
+    _, *arguments = shlex.split(line)
+    command = [str(Path(sys.executable).with_name("tensorboard")), *arguments, "--port=0"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        address = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
+        for _ in range(60):  # it reads the files after it has said where it is
+            with urlopen(f"{address}data/plugin/scalars/tags") as answer:
+                tags = json.load(answer)
+            if tags:
+                break
+            time.sleep(1)
+    finally:
+        process.kill()
+        process.communicate()
+    assert any("loss" in tag for run in tags.values() for tag in run)
 
+
+def test_rows_are_as_they_are_shown(folder):
     shown = [json.loads(line) for line in re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)[1].splitlines()]
     written = [json.loads(line) for line in (folder / "run1" / "metrics.jsonl").read_text().splitlines()]
     for example in shown:
