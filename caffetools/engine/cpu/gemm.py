@@ -72,11 +72,12 @@ def gemm(
         thin, row_offsets = _thin_plan(rows, columns, depth, threads, c.dtype)
         run(alpha, a, b, beta, c, thin, row_offsets, thread_scratch("gemm b", THIN_STEPS * thin[1], c.dtype))
         return
-    panels, row_offsets, tiling, layout = _plan(rows, columns, depth, trans_a, trans_b, threads, c.dtype)
+    panels, row_offsets, tiling, layout, copiers = _plan(rows, columns, depth, trans_a, trans_b, threads, c.dtype)
     packed = scratch("gemm a", rows * depth, c.dtype) if layout[2] else a.reshape(-1)
-    strips = thread_scratch("gemm b", tiling[2] * tiling[3] * tiling[1], c.dtype)
+    size = tiling[2] * tiling[3] * tiling[1]
+    strips = (scratch("gemm b", size, c.dtype), 0) if serial else thread_scratch("gemm b", size, c.dtype)
     run = _multiply_serial if serial else _multiply_parallel
-    run(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, (turner(c.dtype), mover(c.dtype)))
+    run(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, copiers)
 
 
 @lru_cache(maxsize=1024)
@@ -84,7 +85,8 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     """Return how a product is cut.
 
     That is the panels of A, the offsets of the rows of a panel, (lanes, columns of a tile of C, steps of a block, tiles
-    and panels of a job), and (trans_a, trans_b, whether A is packed, whether B is read as it lies).
+    and panels of a job), (trans_a, trans_b, whether A is packed, whether B is read as it lies), and the kernels that
+    pack.
     """
     lanes = simd.lanes_of(dtype)
     vectors = 2 if columns > lanes else 1
@@ -111,7 +113,8 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     form = "columns" if trans_a or packs else "rows"
     tiling = lanes, width, steps, tile_block, panel_block
     layout = trans_a, trans_b, packs, direct
-    return panels.with_kernels(dtype, vectors, form=form), np.arange(panels.tall) * depth, tiling, layout
+    offsets, copiers = np.arange(panels.tall) * depth, (turner(dtype), mover(dtype))
+    return panels.with_kernels(dtype, vectors, form=form), offsets, tiling, layout, copiers
 
 
 def reading_of_b(
