@@ -38,6 +38,18 @@ def commands(page: Path) -> list[str]:
 LINES = [(page.name, line) for page in PAGES for line in commands(page)]
 
 
+def cases():
+    """Yield the lines as cases of a test; those of a command that an earlier line has tried are slow ones.
+
+    Weights that are exported and imported are a command of their own, since one line needs what the other wrote.
+    """
+    tried = set()
+    for page, line in LINES:
+        command = (*line.split()[:2], "safetensors" in line)
+        yield pytest.param(page, line, id=f"{page}: {line}"[:70], marks=[pytest.mark.slow] if command in tried else [])
+        tried.add(command)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with a net, its solver, and a snapshot."""
@@ -56,7 +68,7 @@ def test_there_are_lines():
     assert len(LINES) >= 25
 
 
-@pytest.mark.parametrize(("page", "line"), LINES, ids=[f"{page}: {line}"[:70] for page, line in LINES])
+@pytest.mark.parametrize(("page", "line"), cases())
 def test_line(folder, page, line):
     if "export" in line or "import" in line:
         pytest.importorskip("onnx")

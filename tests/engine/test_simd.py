@@ -39,6 +39,7 @@ def test_inner_product_at_every_vector_width(width, dtype):
     test_gemm.test_inner_product(33, 50, 90, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", test_recurrent.KINDS)
 def test_recurrent_layers_at_every_vector_width(width, kind):
     test_recurrent.test_equals_one_step_after_the_other(kind, (2, 3, (5,), 70, None))

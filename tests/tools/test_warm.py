@@ -46,6 +46,7 @@ def caffe(*arguments, cwd, **environment):
     return result.returncode, result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_after_it_compiles_nothing(folder):
     cache = {"NUMBA_CACHE_DIR": str(folder / "cache")}
     status, said = caffe("warm", "--solver=solver.prototxt", "--input=data:64,1,4,5", cwd=folder, **cache)
