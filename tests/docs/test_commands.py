@@ -68,7 +68,7 @@ def test_there_are_lines():
     assert len(LINES) >= 25
 
 
-@pytest.mark.parametrize(("page", "line"), cases())
+@pytest.mark.parametrize(("page", "line"), list(cases()))
 def test_line(folder, page, line):
     if "export" in line or "import" in line:
         pytest.importorskip("onnx")
