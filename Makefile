@@ -52,11 +52,12 @@ bench: .venv/installed-bench ## compare with PyTorch in time and memory, measure
 	$(BIN)/python -m scripts.bench.bench_dispatch
 	$(BIN)/python -m scripts.bench.bench_start
 
-bench-more: .venv/installed-bench ## measure data layers, nets that train from databases, and how steps scale (10 minutes)
+bench-more: .venv/installed-bench ## measure data layers, nets that train from databases, and how steps scale (15 minutes)
 	$(BIN)/python -m scripts.bench.bench_data
 	$(BIN)/python -m scripts.bench.bench_data --nets all --seconds 5
 	$(BIN)/python -m scripts.bench.bench_scaling
 	$(BIN)/python -m scripts.bench.bench_packing
+	$(BIN)/python -m scripts.bench.bench_split
 
 bench-gpu: .venv/installed-gpu .venv/installed-bench ## compare with PyTorch and cuDNN on the GPU, hold the results to the bars
 	$(BIN)/python -m scripts.bench.bench_gpu $(BENCH)
