@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
+from caffetools.engine.cpu.conv_channels import ChannelsProduct
 from caffetools.engine.cpu.conv_lanes import LanesProduct
+from caffetools.engine.cpu.conv_products import BackwardProduct, ForwardProduct
 from caffetools.engine.cpu.finish import Finish
 from tests.engine.test_conv import CASES, LANES_CASES, make
 
@@ -63,3 +67,45 @@ def test_nan_goes_through(case):
     assert np.isnan(plain).any()
     assert (np.isnan(y) == np.isnan(plain)).all()
     assert (y[~np.isnan(y)] == np.maximum(plain[~np.isnan(y)], 0)).all()
+
+
+def check_among_others(run, y):
+    """What `run(y, finish, channel)` computes must not depend on where in a larger array it goes."""
+    finish = finish_for(y, False, 0.0)
+    alone, together = np.full_like(y, np.nan), np.full((y.shape[0], y.shape[1] + 5, *y.shape[2:]), 7, y.dtype)
+    run(alone, finish, 0)
+    run(together, finish, 3)
+    assert np.array_equal(together[:, 3:-2], alone)
+    assert (together[:, :3] == 7).all() and (together[:, -2:] == 7).all()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_among_other_channels(case):
+    plan, x, w, bias, y, _ = make(case, np.float32)
+    check_among_others(lambda y, finish, channel: plan.forward(x, w, bias, y, finish, None, channel), y)
+
+
+@pytest.mark.parametrize("way", [ForwardProduct, partial(ChannelsProduct, transposed=False)])
+@pytest.mark.parametrize("case", CASES)
+def test_every_way_among_other_channels(case, way):
+    plan, x, w, bias, y, _ = make(case, np.float32)
+    product = way(plan.geometry)
+    check_among_others(lambda y, finish, channel: product.run(x, w, bias, y, finish, None, channel), y)
+
+
+@pytest.mark.parametrize("case", LANES_CASES)
+def test_images_as_lanes_among_other_channels(case):
+    plan, x, w, bias, y, _ = make(case, np.float32)
+    product = LanesProduct(plan.geometry, transposed=False)
+    check_among_others(lambda y, finish, channel: product.run(x, w, bias, y, finish, None, channel), y)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_among_other_channels(case):
+    plan, x, w, _, dy, _ = make(case, np.float32)
+    product = BackwardProduct(plan.geometry)
+    alone, together = np.full_like(x, np.nan), np.full((x.shape[0], x.shape[1] + 5, *x.shape[2:]), 7, x.dtype)
+    product.run(dy, w, None, alone)
+    product.run(dy, w, None, together, channel=3)
+    assert np.array_equal(together[:, 3:-2], alone)
+    assert (together[:, :3] == 7).all() and (together[:, -2:] == 7).all()

@@ -63,12 +63,14 @@ class ConvPlan:
         y: np.ndarray,
         finish: Finish | None = None,
         kept: Kept | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute y from x; bias: (m,) or None. finish: what follows the convolution before y is stored.
 
-        kept: where packed filters stay for the next call, see `PackedProduct.run`.
+        kept: where packed filters stay for the next call, see `PackedProduct.run`. channel: the one of y that gets the
+        first output, where y has more channels than this convolution; a residual of `finish` lies as y does.
         """
-        self._forward.run(x, w, bias, y, finish, kept)
+        self._forward.run(x, w, bias, y, finish, kept, channel)
 
     def backward_data(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, kept: Kept | None = None) -> None:
         """Compute dx from dy; dx is overwritten."""

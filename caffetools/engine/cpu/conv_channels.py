@@ -184,6 +184,7 @@ class ChannelsProduct(PackedProduct):
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute y (n, channels, rows, columns) from x by packed filters."""
         lanes, copiers = simd.lanes_of(self.dtype), (turner(self.dtype), mover(self.dtype))
@@ -203,7 +204,7 @@ class ChannelsProduct(PackedProduct):
             if not own:
                 layout.turn(x, first, count, images)
             multiply(
-                copiers, x, images, filters, x.reshape(-1)[:0] if bias is None else bias, y, (first, count),
+                copiers, x, images, filters, x.reshape(-1)[:0] if bias is None else bias, y, channel, (first, count),
                 (self.blocks, self.block_images, self.block_rows), (*cuts, lanes, self.rows, self.depth), depth,
                 self.stride, self._table, (self.places, self.runs, self.limits), layout.frame,
                 (layout.image, layout.steps[0], layout.block_rows(self.block_rows), own), memory,

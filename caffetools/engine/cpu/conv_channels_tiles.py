@@ -57,16 +57,17 @@ def pack_filters(copiers, lanes, w, transposed, sizes, cuts, order, taps, packed
 
 @parallel_kernel
 def multiply(
-    copiers, x, images, packed, bias, y, part, cuts, sizes, depth, stride, phases, tables, frame, steps, own, finish
-):
+    copiers, x, images, packed, bias, y, first_channel, part, cuts, sizes, depth, stride, phases, tables, frame, steps,
+    own, finish,
+):  # fmt: skip
     """Convolve some images.
 
     x: the images; images: those of `part`, (first, count), turned, unless each block turns what it sees of x
-    itself. cuts: (blocks of an image, images of a block, rows of a block). sizes: (groups, strips, vectors of a
-    strip, lanes, rows, channels of a group). depth: steps of the common axis. phases: the fields of each. tables:
-    (places of pixels, starts of runs, limits of runs). frame: `TurnedLayout.frame`. steps: elements between two
-    images and between two rows of a phase; turned rows that a block sees; elements that it turns, or 0. own:
-    `thread_scratch` of a block's sums, twice, a bias and turned images.
+    itself. first_channel: the one of y that gets the first result. cuts: (blocks of an image, images of a block, rows
+    of a block). sizes: (groups, strips, vectors of a strip, lanes, rows, channels of a group). depth: steps of the
+    common axis. phases: the fields of each. tables: (places of pixels, starts of runs, limits of runs). frame:
+    `TurnedLayout.frame`. steps: elements between two images and between two rows of a phase; turned rows that a block
+    sees; elements that it turns, or 0. own: `thread_scratch` of a block's sums, twice, a bias and turned images.
     """
     first_image, count = part
     blocks, block_images, block_rows = cuts
@@ -129,7 +130,7 @@ def multiply(
             last = height if block_images > 1 else min(height, (top + block_rows) * stride[0])
             pixels = (last - top * stride[0]) * columns
             for i in range(used_images):
-                channel = (first_image + n + i) * y.shape[1] + group * rows + row
+                channel = (first_image + n + i) * y.shape[1] + first_channel + group * rows + row
                 target, used = channel * plane + top * stride[0] * columns, min(width, rows - row)
                 for pixel in range(0, pixels, lanes):
                     # The last vectors overlap rather than end early, which would need masks.

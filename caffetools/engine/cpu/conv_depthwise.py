@@ -85,15 +85,19 @@ class DepthwiseProduct:
         y: np.ndarray,
         finish: Finish | None = None,
         kept: Kept | None = None,
+        channel: int = 0,
     ) -> None:
-        """Compute y from x; both are (n, channels, rows, columns). Filters are too few to be kept."""
+        """Compute y from x; both are (n, channels, rows, columns). Filters are too few to be kept.
+
+        channel: the one of y that gets the first result.
+        """
         lanes, strips = simd.lanes_of(x.dtype), self.strips
         padded, plain, sums = strips.sizes
         places = np.array([padded, plain, sums, self.window[0] * self.window[1] * lanes]).cumsum()
         own = thread_scratch("depthwise", int(places[-1]) + lanes, x.dtype)
         flat = w.reshape(-1)
         _sum_strips(
-            x, flat, flat[:0] if bias is None else bias, y, self.chunks, strips.axes, strips.rows,
+            x, flat, flat[:0] if bias is None else bias, y, channel, self.chunks, strips.axes, strips.rows,
             self.transposed, window_kernel(x.dtype, *self.window, False),
             (turner(x.dtype), mover(x.dtype), lanes), places, own, arguments_of(finish, x.dtype),
         )  # fmt: skip
@@ -129,16 +133,17 @@ class DepthwiseFilterGradient:
 
 @parallel_kernel
 def _sum_strips(
-    x, w, bias, y, chunks, axes, strip_rows, transposed, address, copiers, places, own, finish
+    x, w, bias, y, first_channel, chunks, axes, strip_rows, transposed, address, copiers, places, own, finish
 ):
     """Convolve strip by strip, `chunks` chunks of images apart.
 
-    axes: `Strips.axes`. strip_rows: rows of y in a strip. copiers: (kernel of `turn`, kernel of
-    `move`, lanes). places, own: where the pixels before padding, the sums, the filters and the bias begin in a
-    thread's `thread_scratch`, the padded pixels lying at its start.
+    first_channel: the one of y that gets the first result. axes: `Strips.axes`. strip_rows: rows of y in a strip.
+    copiers: (kernel of `turn`, kernel of `move`, lanes). places, own: where the pixels before padding, the sums, the
+    filters and the bias begin in a thread's `thread_scratch`, the padded pixels lying at its start.
     """
     turner, _, lanes = copiers
-    channels, y_rows, y_width = y.shape[1:]
+    channels = x.shape[1]
+    y_rows, y_width = y.shape[2:]
     row_axis, column_axis = axes
     _, _, stride, _, _, tap_rows, dilation = row_axis
     _, _, column_stride, _, _, column_taps, column_dilation = column_axis
@@ -172,7 +177,7 @@ def _sum_strips(
                      dilation * line, simd.at(memory, filters), simd.at(memory, biases)),
                     (simd.at(memory, sums),),
                 )  # fmt: skip
-                target = ((n * channels + channel) * y_rows + row) * y_width
+                target = ((n * y.shape[1] + first_channel + channel) * y_rows + row) * y_width
                 count = min(lanes, rows * y_width)
                 for pixel in range(0, rows * y_width, lanes):
                     # As in `turn_row`, the last vectors overlap.

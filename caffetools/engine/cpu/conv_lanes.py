@@ -85,6 +85,7 @@ class LanesProduct(PackedProduct):
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute y (n, channels, ...) from x (n, channels, ...) by packed filters."""
         vectors = 2 if self.padded > self.lanes else 1
@@ -103,7 +104,7 @@ class LanesProduct(PackedProduct):
             part = first, min(self.images, x.shape[0] - first)
             _turn_in(turning, x, part, self.x_plane, batch, turned_x)
             _multiply(filters, turned_x, links, self.groups, sizes, batch, panels, result, turned_y)
-            _turn_out(turning, turned_y, part, self.y_plane, batch, y, finishing)
+            _turn_out(turning, turned_y, part, self.y_plane, batch, y, (channel, self.groups * self.rows), finishing)
 
 
 @parallel_kernel
@@ -140,9 +141,10 @@ def _turn_in(turner, x, part, plane, batch, turned):
 
 
 @parallel_kernel
-def _turn_out(turner, turned, part, plane, batch, y, finish):
-    """Copy [pixel][channel][image] back to images, and finish them."""
-    channels = y.shape[1]
+def _turn_out(turner, turned, part, plane, batch, y, channel_range, finish):
+    """Copy [pixel][channel][image] back to the channels (first, number) of images, and finish them."""
+    first_channel, channels = channel_range
+    image = y.shape[1] * plane
     first, count = part
     lanes, padded, _ = batch
     for job in numba.prange((plane + lanes - 1) // lanes):
@@ -150,10 +152,10 @@ def _turn_out(turner, turned, part, plane, batch, y, finish):
         width = min(lanes, plane - pixel)
         for channel in range(channels):
             source = simd.at(turned, (pixel * channels + channel) * padded)
-            target = simd.at(y, (first * channels + channel) * plane + pixel)
-            turn(turner, (source, channels * padded, width, count), (target, channels * plane, width))
+            target = simd.at(y, first * image + (first_channel + channel) * plane + pixel)
+            turn(turner, (source, channels * padded, width, count), (target, image, width))
         for n in range(first, first + count):
-            finish_rows(finish, 0, y, n * channels * plane + pixel, plane, channels, width)
+            finish_rows(finish, 0, y, n * image + first_channel * plane + pixel, plane, channels, width)
 
 
 @parallel_kernel

@@ -24,12 +24,14 @@ class PackedProduct(Packing):
         y: np.ndarray,
         finish: Finish | None = None,
         kept: Kept | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute y from x; for the data gradient, dx from dy.
 
         kept: where packed filters are taken from, or left for the next time; None packs them for this call alone.
+        channel: the one of y that gets the first result; y may have more channels than there are results.
         """
-        self.run_packed(x, self.packed(w, kept, "conv filters"), bias, y, finish)
+        self.run_packed(x, self.packed(w, kept, "conv filters"), bias, y, finish, channel)
 
     def run_packed(
         self,
@@ -38,6 +40,7 @@ class PackedProduct(Packing):
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute y from x by packed filters."""
         raise NotImplementedError

@@ -82,12 +82,13 @@ class PointwiseProduct(PackedProduct):
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute y (n, channels, rows, columns) from x by packed filters."""
         lanes, copiers = simd.lanes_of(self.dtype), (turner(self.dtype), mover(self.dtype))
         strips = thread_scratch("gemm b", self.tile_block * self.steps * self.width, self.dtype)
         _multiply(
-            copiers, filters, x.reshape(-1, self.plane), y.reshape(-1, self.plane),
+            copiers, filters, x.reshape(-1, self.plane), y, channel,
             *((filters, 0) if bias is None else (bias, BIAS)), strips, self._panels,
             (self.images * self.groups, self.groups, self.depth, self.rows),
             (lanes, self.width, self.steps, self.tile_block, self.panel_block, self.direct),
@@ -102,16 +103,17 @@ def _pack(copiers, transposed, w, panels, lanes, packed):
 
 
 @parallel_kernel
-def _multiply(copiers, packed, x, y, bias, flags, strips, panels, sizes, tiling, finish):
+def _multiply(copiers, packed, x, y, first_channel, bias, flags, strips, panels, sizes, tiling, finish):
     """Multiply the planes of all images and groups with the filters.
 
-    x, y: (image, group and channel; pixels). flags: of the micro-kernels. strips: `thread_scratch` for packed planes.
+    x: (image, group and channel; pixels). first_channel: the one of y that gets the first result. flags: of the
+    micro-kernels. strips: `thread_scratch` for packed planes.
     sizes: (images times groups, groups, channels of x in a group, of y). tiling: (lanes, pixels of a tile, channels in
     one block, tiles and panels of a job, whether planes are read as they lie).
     """
     images, groups, depth, rows = sizes
     lanes, width, most_steps, tile_block, panel_block, direct = tiling
-    plane, flat = x.shape[1], y.reshape(-1)
+    plane = x.shape[1]
     tiles = parts(plane, width)
     tile_jobs, panel_jobs = parts(tiles, tile_block), parts(panels[0], panel_block)
     for job in numba.prange(images * tile_jobs * panel_jobs):
@@ -131,7 +133,7 @@ def _multiply(copiers, packed, x, y, bias, flags, strips, panels, sizes, tiling,
             for panel in range(first_panel, last_panel):
                 start, height = panel_start(panels, panel), panel_height(panels, panel)
                 a = simd.at(packed, (channel + start) * depth + first_k * height)
-                target = (image * rows + start) * plane
+                target = (image // groups * y.shape[1] + first_channel + channel + start) * plane
                 for tile in range(first_tile, last_tile):
                     b, b_step = simd.at(x, source * plane + tile * width), plane
                     if tile >= first_packed:
@@ -143,4 +145,4 @@ def _multiply(copiers, packed, x, y, bias, flags, strips, panels, sizes, tiling,
                          min(width, plane - tile * width), flags if first_k == 0 else ADD),
                     )  # fmt: skip
                 if first_k + steps == depth:
-                    finish_rows(finish, channel + start, flat, target + first_tile * width, plane, height, pixels)
+                    finish_rows(finish, channel + start, y, target + first_tile * width, plane, height, pixels)

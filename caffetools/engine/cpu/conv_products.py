@@ -58,13 +58,14 @@ class ForwardProduct(PackedProduct):
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute y from x by packed filters."""
         product = self.product
         flat = y.reshape(-1)
         for first, count, image, place in image_groups(x, self.layout):
-            start = first * product.channels * product.plane
-            product.run(filters, image, place, count, bias, flat, start, product.plane, finish)
+            target = flat, (first * y.shape[1] + channel) * product.plane, y.shape[1] * product.plane, product.plane
+            product.run(filters, image, place, count, bias, target, finish)
 
 
 class BackwardProduct(PackedProduct):
@@ -122,24 +123,28 @@ class BackwardProduct(PackedProduct):
         bias: np.ndarray | None,
         dx: np.ndarray,
         finish: Finish | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute dx from dy by packed filters."""
-        channels, plane = dx.shape[1], int(self.starts[-1])
+        channels, plane = self.geometry.x_shape[1], int(self.starts[-1])
         interleaved = len(self.phases) > 1
         for first, count, image, place in image_groups(dy, self.layout):
-            target, start = dx.reshape(-1), first * channels * plane
+            target, start = dx.reshape(-1), (first * dx.shape[1] + channel) * plane
+            image_step = dx.shape[1] * plane
             if interleaved:
                 target, start = scratch("conv phases", count * channels * plane, dy.dtype), 0
+                image_step = channels * plane
             place_of_filters = 0
             for product, begin, end in zip(self.phases, self.starts[:-1], self.starts[1:], strict=True):
                 if product is None:
                     target[: count * channels * plane].reshape(-1, plane)[:, begin:end] = 0
                 else:
                     packed = filters[place_of_filters:]
-                    product.run(packed, image, place, count, bias, target, start + begin, plane)
+                    product.run(packed, image, place, count, bias, (target, start + begin, image_step, plane))
                     place_of_filters += product.packed_size
             if interleaved:
-                conv_tiles.interleave_phases(target, self.starts, *self.geometry.stride, dx, first, count)
+                stride = self.geometry.stride
+                conv_tiles.interleave_phases(target, self.starts, *stride, dx, (first, count), (channel, channels))
 
 
 def transposed_axis(geometry: Geometry, i: int) -> tuple[Axis, list[list[tuple[int, int]]]]:
@@ -258,18 +263,15 @@ class TapProduct:
         image_place: int,
         count: int,
         bias,
-        y,
-        y_place: int,
-        channel_step: int,
+        target: tuple[np.ndarray, int, int, int],
         finish: Finish | None = None,
     ) -> None:
         """Convolve `count` images.
 
-        y_place, channel_step: where the first plane begins in the flat y, and the distance of two planes.
+        target: the flat y, where the first plane begins, and the distance of two images and of two planes.
         """
         filters = packed, len(self.taps), self.rows
         images = image, image_place, self.layout.image_step, self.group_step, count
-        target = y, y_place, self.channels * channel_step, channel_step
         result = (packed, 0) if bias is None else (bias, BIAS)
         finishing = arguments_of(finish, self.dtype)
         if self.direct:

@@ -144,16 +144,17 @@ def _multiply_panels(filters, group, panels, first_k, steps, gathered, place, re
 
 
 @parallel_kernel
-def interleave_phases(phases, starts, row_stride, column_stride, dx, first, count):
+def interleave_phases(phases, starts, row_stride, column_stride, dx, images, channel_range):
     """Put the planes that were computed for each phase of dx back into place.
 
     phases: flat, [image][channel][phase][row][column]; starts: where each phase begins in a channel, and the
-    channel's length at the end.
+    channel's length at the end. images, channel_range: (first, number) of those of dx that are made of them.
     """
-    channels, height, width = dx.shape[1:]
+    height, width = dx.shape[2:]
+    (first, count), (first_channel, channels) = images, channel_range
     channel_step = starts[-1]
     for job in numba.prange(count * channels):
-        plane = dx[first + job // channels, job % channels]
+        plane = dx[first + job // channels, first_channel + job % channels]
         for row in range(height):
             for b in range(min(column_stride, width)):
                 phase_width = (width - b + column_stride - 1) // column_stride

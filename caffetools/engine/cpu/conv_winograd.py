@@ -115,12 +115,13 @@ class WinogradProduct(PackedProduct):
         y: np.ndarray,
         finish: Finish | None = None,
         kept: Kept | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute y (n, channels, rows, columns) from x."""
         if kept is not None and self.keeps:
-            super().run(x, w, bias, y, finish, kept)
+            super().run(x, w, bias, y, finish, kept, channel)
         else:
-            self._run(x, w.reshape(-1), False, bias, y, finish)
+            self._run(x, w.reshape(-1), False, bias, y, finish, channel)
 
     def pack(self, w: np.ndarray, filters: np.ndarray) -> None:
         """Transform the filters."""
@@ -137,11 +138,12 @@ class WinogradProduct(PackedProduct):
         bias: np.ndarray | None,
         y: np.ndarray,
         finish: Finish | None = None,
+        channel: int = 0,
     ) -> None:
         """Compute y from x by transformed filters."""
-        self._run(x, filters, True, bias, y, finish)
+        self._run(x, filters, True, bias, y, finish, channel)
 
-    def _run(self, x, filters, transformed, bias, y, finish):
+    def _run(self, x, filters, transformed, bias, y, finish, channel):
         lanes, turning = simd.lanes_of(self.dtype), turner(self.dtype)
         image, filter_address, result = (transformer(self.dtype, name) for name in ("image", "filter", "result"))
         padded_columns = self.tile_columns * TILE + TAPS - 1
@@ -162,7 +164,7 @@ class WinogradProduct(PackedProduct):
                 turning, image, x, first, last, EDGE, self.pad, lanes, tiling, images, self.image_point, seen
             )
             _multiply(
-                turning, filter_address, result, images, filters, transformed, filter_bias, y, (first, last),
+                turning, filter_address, result, images, filters, transformed, filter_bias, y, channel, (first, last),
                 (self.block_rows, self.parts, self.strips), self._sizes, self.transposed, tiling,
                 (self.image_point, self.filter_point, self.result_point), panels, self.tile_places, places,
                 own, finishing,
@@ -212,16 +214,16 @@ def transform_tiles(turner, address, x, first, last, edge, pad, lanes, tiling, i
 
 @parallel_kernel
 def _multiply(
-    turner, filter_address, result_address, images, filters, transformed, bias, y, tile_row_range, cuts, sizes,
-    transposed, tiling, points, panels, tile_places, places, own, finish,
+    turner, filter_address, result_address, images, filters, transformed, bias, y, first_channel, tile_row_range, cuts,
+    sizes, transposed, tiling, points, panels, tile_places, places, own, finish,
 ):  # fmt: skip
     """Multiply transformed images and filters.
 
     filters: as `_transform_all_filters` leaves them, or if not `transformed` as they are; then each job transforms its
-    part for itself, which stays in a near cache. cuts: (tile rows of a block, parts that the blocks are dealt to,
-    strips of a group's rows). sizes: (groups, depth, rows, lanes, vectors of a strip). tiling, points: as above;
-    distances of two points of transformed images, filters and results. places, own: where a thread's filters, results,
-    pixels, taps and bias lie in its `thread_scratch`.
+    part for itself, which stays in a near cache. first_channel: the one of y that gets the first result. cuts: (tile
+    rows of a block, parts that the blocks are dealt to, strips of a group's rows). sizes: (groups, depth, rows, lanes,
+    vectors of a strip). tiling, points: as above; distances of two points of transformed images, filters and results.
+    places, own: where a thread's filters, results, pixels, taps and bias lie in its `thread_scratch`.
     """
     first, last = tile_row_range
     block_rows, parts, strips = cuts
@@ -264,7 +266,7 @@ def _multiply(
                 _write_tiles(
                     turner, result_address, memory, results + i * tile_columns * strip, result_point,
                     start + places[2], biases, sizes, tiling, first + block * block_rows + i,
-                    group * rows + row, min(strip, rows - row), y, finish,
+                    group * rows + row, min(strip, rows - row), y, first_channel, finish,
                 )  # fmt: skip
 
 
@@ -313,8 +315,9 @@ def _transform_filters(
 
 @kernel
 def _write_tiles(
-    turner, address, memory, results, result_point, pixels, biases, sizes, tiling, tile_row, channel, used, y, finish
-):
+    turner, address, memory, results, result_point, pixels, biases, sizes, tiling, tile_row, channel, used, y,
+    first_channel, finish,
+):  # fmt: skip
     """Transform the results of one tile row to [4][column][channel], turn them to their place in y and finish
     them.
     """
@@ -336,7 +339,7 @@ def _write_tiles(
         )
     n, top = tile_row // tile_rows, tile_row % tile_rows * TILE
     for i in range(min(TILE, height - top)):
-        target = ((n * channels + channel) * height + top + i) * width
+        target = ((n * channels + first_channel + channel) * height + top + i) * width
         for j in range(0, width, lanes):
             count = min(lanes, width - j)
             turn(
@@ -344,5 +347,5 @@ def _write_tiles(
                 (simd.at(memory, pixels + i * line + j * strip), strip, count, used),
                 (simd.at(y, target + j), height * width, count),
             )
-    target = ((n * channels + channel) * height + top) * width
+    target = ((n * channels + first_channel + channel) * height + top) * width
     finish_rows(finish, channel, y, target, height * width, used, min(TILE, height - top) * width)
