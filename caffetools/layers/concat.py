@@ -40,7 +40,7 @@ class ConcatLayer(Layer):
         self.refuse_in_place(bottom, top)
 
     def reshape(self, bottom, top):
-        axis = axis_of(self, bottom[0], self.param.concat_param, "concat_dim")
+        self.axis = axis = axis_of(self, bottom[0], self.param.concat_param, "concat_dim")
         shape = list(bottom[0].shape)
         for blob in bottom[1:]:
             words = f"All inputs must have the same #axes. (layer '{self.name}')"

@@ -135,11 +135,16 @@ class ConvolutionLayer(Layer):
             x, y = below.flat_data.reshape(self.x_shape), above.flat_data.reshape(self.y_shape)
             self.plan.forward(x, w, b, y, kept=kept)
 
-    def forward_finished(self, x: np.ndarray, y: np.ndarray, finish: Finish | None) -> None:
-        """Compute flat y from flat x and finish it, with a plan that can (`ConvPlan`)."""
+    def forward_finished(self, x: np.ndarray, y: np.ndarray, finish: Finish | None, channel: int = 0) -> None:
+        """Compute flat y from flat x and finish it, with a plan that can (`ConvPlan`).
+
+        channel: the one of y that gets the first output; y may have more channels than this layer has outputs.
+        """
         w, kept = self.filters()
         b = self.blobs[1].data if len(self.blobs) > 1 else None
-        self.plan.forward(x.reshape(self.x_shape), w, b, y.reshape(self.y_shape), finish, kept)
+        items, _, *plane = self.y_shape
+        y = y.reshape(items, y.size // max(1, items * prod(plane)), *plane)
+        self.plan.forward(x.reshape(self.x_shape), w, b, y, finish, kept, channel)
 
     def backward(self, top, propagate_down, bottom):
         w, kept = self.filters()

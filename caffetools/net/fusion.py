@@ -63,11 +63,11 @@ def find_steps(wiring: Wiring, backward: bool, hidden: Callable[[int], bool]) ->
 def _chain_from(wiring, first):
     """Return the longest chain that starts with a layer: indices of layers; the layer alone if it starts none."""
     chain = [first]
-    place = _place(wiring, first)
+    place = place_in_chain(wiring, first)
     if place is None:
         return chain
     for i in range(first + 1, len(wiring.layers)):
-        above = _place(wiring, i)
+        above = place_in_chain(wiring, i)
         (top,) = wiring.top_ids[i - 1]
         if above is None or above <= place or top not in wiring.bottom_ids[i]:
             break
@@ -76,7 +76,7 @@ def _chain_from(wiring, first):
     return chain
 
 
-def _place(wiring, i):
+def place_in_chain(wiring: Wiring, i: int) -> int | None:
     """Return where in a chain a layer has its place, or None."""
     layer = wiring.layers[i]
     role = role_of(layer)
@@ -139,7 +139,7 @@ def _kind_of(wiring, chain, backward, hidden):
         kind, known = "normalise", _is_normalise(wiring, chain, types, goes_backward, hidden)
         if types[0] == "Convolution":
             # What is normalised is kept for the backward pass anyway, where the layers would have it.
-            between = [top for top in between if top != wiring.top_ids[chain[0]][0] or _in_place(wiring, chain[1])]
+            between = [top for top in between if top != wiring.top_ids[chain[0]][0] or in_place(wiring, chain[1])]
     elif types[0] == "InnerProduct":
         kind, known = "dense", types == ["InnerProduct", "ReLU"]
     elif types == ["Eltwise", "ReLU"]:
@@ -155,7 +155,7 @@ def _is_normalise(wiring, chain, types, goes_backward, hidden):
     if types[0] not in ("Convolution", "BatchNorm") or not goes_backward:
         return types[0] in ("Convolution", "BatchNorm")
     # Where BatchNorm does not work in place, its top keeps the gradient that the whole step was given.
-    seen = not _in_place(wiring, norm) and not hidden(wiring.top_ids[norm][0])
+    seen = not in_place(wiring, norm) and not hidden(wiring.top_ids[norm][0])
     return wiring.bottom_needs_backward[norm][0] and not seen
 
 
@@ -166,5 +166,6 @@ def _is_affine(types, goes_backward):
     return types[0] == "Convolution" or "Eltwise" not in types
 
 
-def _in_place(wiring, i):
+def in_place(wiring: Wiring, i: int) -> bool:
+    """Say whether a layer's tops are its bottoms."""
     return wiring.bottom_ids[i] == wiring.top_ids[i]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from caffetools.blob import Blob, Storage
 from caffetools.layer import Layer
+from caffetools.net.fused.members import FusedStep
 from caffetools.net.wiring import Wiring
 
 
@@ -74,9 +75,8 @@ class Group:
 class Lifetimes:
     """The arrays of a net and the groups that they form.
 
-    keep: names of blobs whose data a user asks for. backward: whether passes go backward. together: ranges (first,
-    last) of layers that run as one, so that what any of them needs is needed throughout. unwritten: blobs whose data
-    these layers then leave out.
+    keep: names of blobs whose data a user asks for. backward: whether passes go backward. steps: layers that run as
+    one, so that what any of them needs is needed throughout.
     """
 
     def __init__(
@@ -84,20 +84,25 @@ class Lifetimes:
         wiring: Wiring,
         keep: Container[str] = (),
         backward: bool = True,
-        together: Sequence[tuple[int, int]] = (),
-        unwritten: Sequence[Blob] = (),
+        steps: Sequence[FusedStep] = (),
     ):
         self.wiring = wiring
         self.arrays: dict[int, Array] = {}  # by the identity of their storages
         self._layers = len(wiring.layers)
-        self._spans = {i: span for span in together for i in range(span[0], span[1] + 1)}
-        self._unwritten = {id(blob) for blob in unwritten}
+        self._spans = {i: (step.first, step.last) for step in steps for i in range(step.first, step.last + 1)}
+        self._unwritten = {id(blob) for step in steps for blob in step.unwritten()}
         for i, layer in enumerate(wiring.layers):
             self._trace_forward(i, layer)
+        for step in steps:
+            for blob in step.written():
+                self._data(blob).written += self._forward_steps(step.first)
         self._goes_backward = [backward and needs for needs in wiring.layer_needs_backward]
         for i, layer in enumerate(wiring.layers):
             if self._goes_backward[i]:
                 self._trace_backward(i, layer)
+        for step in steps if backward else ():
+            for blob in step.read_backward():
+                self._data(blob).read += self._backward_steps(step.first)
         self._fix(keep)
         self._group_of = {id(array): Group(array) for array in self.arrays.values() if not array.fixed}
         for i, layer in enumerate(wiring.layers):

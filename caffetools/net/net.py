@@ -204,7 +204,7 @@ class Net:
         return loss
 
     def _forward_step(self, step, team):
-        for i in range(step.first, step.last + 1):
+        for i in range(step.first, step.prepares + 1):
             self._prepare(i)
         team.work_alone(self._step_alone(step))
         self._run(step.first, "forward pass", step.forward)

@@ -9,6 +9,7 @@ from caffetools.net.fused import FusedSteps, Member, on_host
 from caffetools.net.fusion import find_steps
 from caffetools.net.lifetimes import Lifetimes
 from caffetools.net.memory_plan import MemoryPlan
+from caffetools.net.placing import find_placements
 from caffetools.net.wiring import Wiring
 
 
@@ -18,7 +19,8 @@ def fuse(wiring: Wiring, phase: int, plan: bool, keep: Sequence[str] = ()) -> Fu
     plan: whether the net will have a plan, so that blobs may stay away that are neither inputs nor outputs nor named in
     `keep`, and there is no backward pass in the TEST phase.
     """
-    return FusedSteps(on_host(_find_steps(wiring, phase, plan, keep), _members(wiring)))
+    steps, conditions = _find_steps(wiring, phase, plan, keep)
+    return FusedSteps(on_host(steps, _members(wiring), find_placements(wiring, steps, *conditions)))
 
 
 def fuse_on_device(
@@ -29,7 +31,7 @@ def fuse_on_device(
     plan: whether one was asked for: there is none, but blobs may stay away as if there were. forward_of: what runs each
     layer by itself.
     """
-    steps = _find_steps(wiring, phase, plan, keep)
+    steps, _ = _find_steps(wiring, phase, plan, keep)
     if not steps:
         return FusedSteps([])
     from caffetools.net.fused.on_device import on_device
@@ -38,9 +40,11 @@ def fuse_on_device(
 
 
 def _find_steps(wiring, phase, plan, keep):
+    """Return the steps of a net and the conditions that they were found under."""
     shown = {*wiring.input_ids, *wiring.output_ids}
     shown |= {i for i, name in enumerate(wiring.blob_names) if name in keep}
-    return find_steps(wiring, not plan or phase == TRAIN, lambda blob: plan and blob not in shown)
+    conditions = not plan or phase == TRAIN, lambda blob: plan and blob not in shown
+    return find_steps(wiring, *conditions), conditions
 
 
 def _members(wiring):
@@ -51,6 +55,4 @@ def _members(wiring):
 
 def plan_memory(wiring: Wiring, phase: int, fused: FusedSteps, keep: Sequence[str] = ()) -> MemoryPlan:
     """Return a plan for a net that runs so, backward too if its phase is TRAIN. keep: names of blobs that stay."""
-    together = [(step.first, step.last) for step in fused.steps]
-    unwritten = [blob for step in fused.steps for blob in step.unwritten()]
-    return MemoryPlan(wiring, lambda: Lifetimes(wiring, keep, phase == TRAIN, together, unwritten))
+    return MemoryPlan(wiring, lambda: Lifetimes(wiring, keep, phase == TRAIN, fused.steps))

@@ -257,8 +257,8 @@ def test_kept_or_not_the_numbers_are_the_same(make_net, net, monkeypatch):
     kept = result(net)
     assert all(each.kept_of(0).arrays for each in net.layers[1:])
 
-    def never_kept(self, x, w, bias, y, finish=None, kept=None, run=PackedProduct.run):
-        run(self, x, w, bias, y, finish, None)
+    def never_kept(self, x, w, bias, y, finish=None, kept=None, channel=0, run=PackedProduct.run):
+        run(self, x, w, bias, y, finish, None, channel)
 
     monkeypatch.setattr(PackedProduct, "run", never_kept)
     fresh = make_net(NET, TEST)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from caffetools.net.fused.add import AddStep
 from caffetools.net.fused.affine import AffineStep
+from caffetools.net.fused.concat import ConcatStep
 from caffetools.net.fused.dense import DenseStep
 from caffetools.net.fused.members import FusedStep, Member
 from caffetools.net.fused.normalise import NormaliseStep
 from caffetools.net.fusion import Step
+from caffetools.net.placing import Placement
 
 STEPS: dict[str, type[FusedStep]] = {
     "add": AddStep,
@@ -19,9 +22,16 @@ STEPS: dict[str, type[FusedStep]] = {
 }
 
 
-def on_host(steps: list[Step], members: list[Member]) -> list[FusedStep]:
-    """Return the fused steps of the CPU that `fusion` has found; members: all layers of the net."""
-    return [STEPS[step.kind](step.first, step.last, members[step.first : step.last + 1]) for step in steps]
+def on_host(
+    steps: Sequence[Step], members: Sequence[Member], placements: Sequence[Placement] = ()
+) -> list[FusedStep]:
+    """Return the fused steps of the CPU that `fusion` and `placing` have found; members: all layers of the net."""
+    wanted = dict.fromkeys([*steps, *(placement.step for placement in placements)])
+    made = {step: STEPS[step.kind](step.first, step.last, members[step.first : step.last + 1]) for step in wanted}
+    writers: defaultdict[int, dict[int, AffineStep]] = defaultdict(dict)
+    for placement in placements:
+        writers[placement.concat][placement.bottom] = made[placement.step]
+    return [*made.values(), *(ConcatStep(i, members[i], of_bottoms) for i, of_bottoms in writers.items())]
 
 
 class FusedSteps:

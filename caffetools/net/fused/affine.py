@@ -2,6 +2,8 @@
 
 After a convolution this happens while its outputs are in the cache, else in one pass. Scale and shift are made of the
 layers' parameters, in nets that do not learn only when these have changed or may change at any time.
+
+A step that begins with a convolution may have a place in the top of a Concat, into which it writes.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from caffetools.engine.cpu.finish import Finish
 from caffetools.layer import TEST
 from caffetools.layers.scale import scale_forward
 from caffetools.net.fused.members import FusedStep
+from caffetools.net.fused.place import Place
 
 
 class AffineStep(FusedStep):
@@ -26,16 +29,46 @@ class AffineStep(FusedStep):
         if self.convolution is not None:
             outputs = self.convolution.layer.outputs
             self.identity = np.ones(outputs, self.dtype), np.zeros(outputs, self.dtype)
+        self.place: Place | None = None
+
+    @property
+    def _elsewhere(self):
+        return self.place is not None and self.place.used
+
+    @property
+    def goes_backward(self):
+        # What tells a ReLU's gradient is elsewhere too.
+        return self._elsewhere and self.relu is not None and any(member.needs_backward for member in self.members)
+
+    def unwritten(self):
+        return super().unwritten() + ([self.top] if self._elsewhere else [])
+
+    def written(self):
+        return [self.place.whole] if self._elsewhere else []
 
     def forward(self):
-        x, y = self.bottom.flat_data, self.top.flat_data
-        scale, shift = self._scale_and_shift()
-        if self.convolution is not None:
-            finish = Finish(scale, shift, self.residual, self.slope)
-            self.convolution.layer.forward_finished(x, y, finish)
+        x = self.bottom.flat_data
+        if self.convolution is None:
+            inner, slope = self.bottom.count_from(2), self.dtype.type(self.slope)
+            scale_forward(x, *self._scale_and_shift(), inner, False, self.nothing, slope, self.top.flat_data)
+            return
+        finish = Finish(*self._scale_and_shift(), self.residual, self.slope) if len(self.members) > 1 else None
+        y, channel = (self.place.whole, self.place.channel) if self._elsewhere else (self.top, 0)
+        self.convolution.layer.forward_finished(x, y.flat_data, finish, channel)
+
+    def backward(self):
+        members = [self.convolution] if self.place.masked else [self.relu, self.convolution]
+        self.place.masked = False
+        for member in members:
+            member.layer.backward(member.tops, member.propagate_down, member.bottoms)
+
+    def part(self):
+        if self.place.masked:
+            # What the ReLU would do is done: it finds signs that change nothing.
+            self.top.flat_data.fill(1)
+            self.place.masked = False
         else:
-            inner = self.bottom.count_from(2)
-            scale_forward(x, scale, shift, inner, False, self.nothing, self.dtype.type(self.slope), y)
+            self.place.copy_back()
 
     def _scale_and_shift(self):
         """Return (scale, shift) of all layers together."""

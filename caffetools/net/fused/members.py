@@ -27,14 +27,14 @@ class FusedStep:
     """The layers from index `first` to `last`, as one. Their shapes are those that their `reshape` has given.
 
     ran: whether the last forward pass ran them fused. goes_backward: whether the backward pass is fused then as well;
-    if not, the layers go backward one by one.
+    if not, the layers go backward one by one. prepares: the last layer that must know its shapes before this step runs.
     """
 
     goes_backward = False
 
     def __init__(self, first: int, last: int, members: Sequence[Member]):
         self.first, self.last, self.members = first, last, members
-        self.ran = False
+        self.ran, self.prepares = False, last
         self.bottom, self.top = members[0].bottoms[0], members[-1].tops[0]
         self.dtype = members[0].layer.dtype
         by_role = {role_of(member.layer): member for member in members}
@@ -57,6 +57,14 @@ class FusedStep:
         """Return the blobs whose data fused passes leave out: those between the layers, and copies that these keep."""
         between = [top for member in self.members[:-1] for top in member.tops if top is not self.top]
         return between + [blob for member in self.members for blob in member.layer.kept()]
+
+    def written(self) -> list[Blob]:
+        """Return the tops of other layers that a fused pass writes data into."""
+        return []
+
+    def read_backward(self) -> list[Blob]:
+        """Return the blobs whose data fused passes read backward, though no layer of the step says so."""
+        return []
 
     def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the parameters of the Scale layer, for reading."""
