@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from caffetools.layer import Layer
 from caffetools.net.fusion import Step, in_place, place_in_chain, role_of
 from caffetools.net.wiring import Wiring
 
@@ -75,8 +76,16 @@ def _goes_back(wiring, step, concat, bottom, backward):
         return False
     if len(layers) == 1:
         return True
-    # A ReLU's gradient is told by what the Concat's top holds, as long as that stays as it is.
+    # A ReLU's gradient is told by the signs of what the Concat's top holds.
     roles = [role_of(wiring.layers[i]) for i in layers]
     (top,) = wiring.top_ids[concat]
-    stays = all(top not in wiring.top_ids[i] for i in range(concat + 1, len(wiring.layers)))
-    return roles == ["Convolution", "ReLU"] and in_place(wiring, step.last) and stays
+    above = [wiring.layers[i] for i in range(concat + 1, len(wiring.layers)) if top in wiring.top_ids[i]]
+    signs_stay = all(each.type in SIGN_KEEPING and SIGN_KEEPING[each.type](each) for each in above)
+    return roles == ["Convolution", "ReLU"] and in_place(wiring, step.last) and signs_stay
+
+
+#: Layers that may work in place on the Concat's top, and when: signs stay, but where no gradient comes back anyway.
+SIGN_KEEPING: dict[str, Callable[[Layer], bool]] = {
+    "Dropout": lambda layer: True,
+    "ReLU": lambda layer: layer.negative_slope >= 0,
+}

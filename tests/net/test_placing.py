@@ -31,6 +31,9 @@ CASES = {
         conv("x", "data") + relu("r", "x", "a") + conv("b", "data") + JOIN + MORE, "b", "ab",
     ),
     "changed in place": (BRANCHES + JOIN + layer("Sigmoid", "t", "c", "c") + MORE, "b", "ab"),
+    "Dropout in place": (BRANCHES + JOIN + layer("Dropout", "t", "c", "c") + MORE, "ab", "ab"),
+    "a ReLU in place on the Concat": (BRANCHES + JOIN + relu("t", "c", "c") + MORE, "ab", "ab"),
+    "a ReLU that turns signs": (BRANCHES + JOIN + relu("t", "c", "c", -0.5) + MORE, "b", "ab"),
     "a ReLU on the Concat": (BRANCHES + JOIN + relu("t", "c", "t") + conv("d", "t"), "ab", "ab"),
     "more than one reader": (BRANCHES + JOIN + layer("Eltwise", "e", "a a", "e") + MORE, "b", "b"),
     "sums": (
