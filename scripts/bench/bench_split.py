@@ -108,7 +108,7 @@ def losses(alone: list[Event], split: list[Event], threads: int) -> list[tuple[s
             if isinstance(times, list):
                 name = f"{label or 'update'}, {place}"
                 sums[name] = sums.get(name, 0) + max(times)
-    found = [(name, many[name] - one[name] / threads, one[name] / max(1, many[name])) for name in many]
+    found = [(name, took - one.get(name, 0) / threads, one.get(name, 0) / max(1, took)) for name, took in many.items()]
     return sorted(found, key=lambda line: -line[1])
 
 

@@ -6,10 +6,12 @@ import numba
 import numpy as np
 import pytest
 
+from caffetools.engine.cpu import conv_winograd
 from caffetools.engine.cpu.conv import ConvPlan
 from caffetools.engine.cpu.conv_channels import ChannelsProduct
 from caffetools.engine.cpu.conv_channels_weights import ChannelsFilterGradient
 from caffetools.engine.cpu.conv_winograd import WinogradProduct, is_winograd
+from caffetools.engine.cpu.conv_winograd_cuts import cut_for
 from caffetools.engine.cpu.conv_winograd_weights import WinogradFilterGradient
 from caffetools.engine.cpu.winograd import matrices
 from tests.engine import reference
@@ -126,8 +128,8 @@ def test_error_is_less_than_ten_times_that_of_the_plain_sum(images, channels, ou
 
 
 def test_more_images_than_are_transformed_together(monkeypatch):
-    monkeypatch.setattr("caffetools.engine.cpu.conv_winograd.GROUP_BYTES", 20_000)
-    monkeypatch.setattr("caffetools.engine.cpu.conv_winograd.BLOCK_TILES", 5)
+    monkeypatch.setattr("caffetools.engine.cpu.conv_winograd_cuts.GROUP_BYTES", 20_000)
+    monkeypatch.setattr("caffetools.engine.cpu.conv_winograd_cuts.BLOCK_TILES", 5)
     monkeypatch.setattr("caffetools.engine.cpu.conv_winograd_weights.GROUP_BYTES", 100_000)
     monkeypatch.setattr("caffetools.engine.cpu.conv_winograd_weights.K_BLOCK", 4)
     test_against_reference("odd_planes")
@@ -155,6 +157,36 @@ def test_results_do_not_depend_on_the_number_of_threads(case):
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("threads", [4, 16, 64])
+@pytest.mark.parametrize("case", ["square", "odd_planes", "groups", "many_channels", "wide"])
+def test_cuts_for_many_threads_give_the_same_bits(case, threads, monkeypatch):
+    wanted = products(case)[:2]
+    monkeypatch.setattr(conv_winograd, "cut_for", lambda work, _, packed: cut_for(work, threads, packed))
+    for one, many in zip(wanted, products(case)[:2], strict=True):
+        np.testing.assert_array_equal(one, many)
+
+
+def test_packed_filters_are_read_by_any_cut(monkeypatch):
+    geometry, x, w, bias, dy = make("many_channels")
+    product = WinogradProduct(geometry, False)
+    packed = np.empty(product.packed_size, np.float32)
+    product.pack(w, packed)
+    results = []
+    for threads in (1, 8, 64):
+        monkeypatch.setattr(product, "_cut", lambda _, known, n=threads: cut_for(product.work, n, known))
+        results.append(np.full_like(dy, np.nan))
+        product.run_packed(x, packed, bias, results[-1])
+        np.testing.assert_array_equal(results[0], results[-1])
+
+
+def test_many_threads_share_the_work_of_one_image():
+    geometry = ConvPlan((1, 512, 14, 14), (512, 512, 3, 3), pad=1).geometry
+    work = WinogradProduct(geometry, False).work
+    one, two, many = (cut_for(work, threads, False) for threads in (1, 2, 64))
+    assert one == two and one.depth_parts == 1 and one.strips * one.parts < 64
+    assert many.strips * many.parts * many.depth_parts >= 64
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -15,36 +15,33 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_channels_image import turn_row
-from caffetools.engine.cpu.conv_filters import turn_filters
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_packed import PackedProduct
+from caffetools.engine.cpu.conv_winograd_cuts import (
+    FILTER_COST,
+    IMAGE_COST,
+    K_BLOCK,
+    POINTS,
+    RESULT_COST,
+    VECTORS,
+    Cut,
+    Work,
+    cut_for,
+)
+from caffetools.engine.cpu.conv_winograd_filters import transform_all_filters, transform_filters
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.kept import Kept
-from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
+from caffetools.engine.cpu.panels import panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
 from caffetools.engine.cpu.winograd import EDGE, TAPS, TILE, transform, transformer
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
 
-POINTS = EDGE * EDGE
-#: Transformed images that are made before they are used.
-GROUP_BYTES = 8 << 20
-#: Tiles that are multiplied with a job's filters before the next: their results stay in an outer cache.
-BLOCK_TILES = 64
-#: Jobs that a call is cut into where its size allows; each transforms its filters for itself.
-JOBS = 32
-#: Steps of the common axis that are summed before they are added to others: their filters stay in the first-level
-#: cache, and short sums lose less: the transforms enlarge the errors of long ones.
-K_BLOCK = 128
 #: Transformed filters that stay in an outer cache from one call to the next, more or less.
 MOST_KEPT_BYTES = 5 << 20
-#: Vectors of channels that are filtered at a time.
-VECTORS = 2
-#: What it costs to transform the six pixels by six of a tile, the results of one, and a filter, in
-#: multiplications, and how much longer all takes than multiplications for plain sums do.
+#: How much longer all takes than multiplications for plain sums do.
 SLOWER = 1.25
-IMAGE_COST, RESULT_COST, FILTER_COST = 800, 500, 300
 
 
 def is_winograd(geometry: Geometry) -> bool:
@@ -76,26 +73,18 @@ class WinogradProduct(PackedProduct):
         # Odd numbers of vectors and tiles between what is written together: powers of two would all fall on
         # the same few places of the caches.
         self.pitch = (-(-self.groups * self.depth // lanes) | 1) * lanes
-        all_rows = geometry.images * self.tile_rows
-        self.block_rows = min(all_rows, max(1, BLOCK_TILES // self.tile_columns))
-        blocks = -(-all_rows // self.block_rows)
-        row_bytes = POINTS * self.tile_columns * self.pitch * self.dtype.itemsize
-        self.group_blocks = min(blocks, max(1, GROUP_BYTES // (row_bytes * self.block_rows)))
-        self.group_blocks = -(-blocks // -(-blocks // self.group_blocks))
-        self.all_rows = all_rows
-        self.tiles = self.block_rows * self.tile_columns
-        self.panels = Panels.cut(self.tiles, self.vectors)
-        self.tile_places = np.arange(self.panels.tall) * self.pitch
-        self.image_point = (self.group_blocks * self.tiles | 1) * self.pitch
         self.filter_point = self.depth * self.strip + lanes
         self.packed_size = self.groups * self.strips * POINTS * self.filter_point
         #: Transformed filters take four times the memory of filters: many are read more slowly than they are made.
         self.keeps = self.packed_size * self.dtype.itemsize <= MOST_KEPT_BYTES
         self._sizes = self.groups, self.depth, self.rows, lanes, self.vectors
         self._taps_size = lanes * (TAPS * TAPS + 1) * lanes
-        self.result_point = self.tiles * self.strip + lanes
-        self.parts = min(self.group_blocks, max(1, JOBS // (self.groups * self.strips)))
         self.images = geometry.images
+        self.work = Work(
+            self.groups, self.rows, self.depth, lanes, self.strip, self.images * self.tile_rows, self.tile_columns,
+            self.pitch, self.dtype.itemsize,
+        )  # fmt: skip
+        self._cuts: dict[tuple[int, bool], Cut] = {}
 
     @property
     def cost(self) -> float:
@@ -126,7 +115,7 @@ class WinogradProduct(PackedProduct):
     def pack(self, w: np.ndarray, filters: np.ndarray) -> None:
         """Transform the filters."""
         taps = thread_scratch("winograd taps", self._taps_size, self.dtype)
-        _transform_all_filters(
+        transform_all_filters(
             turner(self.dtype), transformer(self.dtype, "filter"), w.reshape(-1), self.transposed, self.strips,
             self._sizes, taps, filters, self.filter_point,
         )  # fmt: skip
@@ -143,32 +132,51 @@ class WinogradProduct(PackedProduct):
         """Compute y from x by transformed filters."""
         self._run(x, filters, True, bias, y, finish, channel)
 
+    def _cut(self, threads, transformed):
+        key = threads, transformed
+        if key not in self._cuts:
+            self._cuts[key] = cut_for(self.work, *key)
+        return self._cuts[key]
+
     def _run(self, x, filters, transformed, bias, y, finish, channel):
         lanes, turning = simd.lanes_of(self.dtype), turner(self.dtype)
         image, filter_address, result = (transformer(self.dtype, name) for name in ("image", "filter", "result"))
+        cut = self._cut(numba.get_num_threads(), transformed)
         padded_columns = self.tile_columns * TILE + TAPS - 1
         seen = thread_scratch("winograd pixels", EDGE * padded_columns * lanes, self.dtype)
-        images = scratch("winograd images", POINTS * self.image_point, self.dtype)
-        filters_size, results_size = 0 if transformed else POINTS * self.filter_point, POINTS * self.result_point
-        written_size = TILE * TILE * self.tile_columns * self.strip
+        image_point = (cut.group_blocks * cut.tiles | 1) * self.pitch
+        filter_point, result_point = self.depth * cut.strip + lanes, cut.tiles * cut.strip + lanes
+        images = scratch("winograd images", POINTS * image_point, self.dtype)
+        filters_size, results_size = 0 if transformed else POINTS * filter_point, POINTS * result_point
+        written_size = TILE * TILE * self.tile_columns * cut.strip
         parts = filters_size, results_size, written_size, self._taps_size
-        own = thread_scratch("winograd", sum(parts) + self.strip, self.dtype)
+        own = thread_scratch("winograd", sum(parts) + cut.strip, self.dtype)
         places = np.array([0, *parts]).cumsum()
+        apart = cut.depth_parts > 1
+        jobs = self.groups * cut.strips * cut.depth_parts
+        sums = scratch("winograd sums", jobs * cut.group_blocks * results_size, self.dtype) if apart else own[0]
         tiling = self.tile_rows, self.tile_columns, self.pitch
-        panels = self.panels.with_kernels(self.dtype, self.vectors, form="rows")
+        panels = cut.panels.with_kernels(self.dtype, cut.vectors, form="rows")
         filter_bias = x.reshape(-1)[:0] if bias is None else bias
         finishing = arguments_of(finish, self.dtype)
-        for first in range(0, self.all_rows, self.group_blocks * self.block_rows):
-            last = min(first + self.group_blocks * self.block_rows, self.all_rows)
+        sizes = (*self._sizes[:4], cut.vectors)
+        cuts = cut.block_rows, cut.parts, cut.strips, cut.depth_parts
+        for first in range(0, self.work.all_rows, cut.group_blocks * cut.block_rows):
+            last = min(first + cut.group_blocks * cut.block_rows, self.work.all_rows)
             transform_tiles(
-                turning, image, x, first, last, EDGE, self.pad, lanes, tiling, images, self.image_point, seen
+                turning, image, x, first, last, EDGE, self.pad, lanes, tiling, images, image_point, seen
             )
             _multiply(
-                turning, filter_address, result, images, filters, transformed, filter_bias, y, channel, (first, last),
-                (self.block_rows, self.parts, self.strips), self._sizes, self.transposed, tiling,
-                (self.image_point, self.filter_point, self.result_point), panels, self.tile_places, places,
-                own, finishing,
+                turning, filter_address, result, images, filters, (transformed, self.strips, self.strip), filter_bias,
+                y, channel, (first, last), cuts, sizes, self.transposed, tiling,
+                (image_point, self.filter_point if transformed else filter_point, result_point), panels,
+                cut.tile_places, places, own, sums, finishing,
             )  # fmt: skip
+            if apart:
+                _add_up(
+                    turning, result, sums, filter_bias, y, channel, (first, last), cuts, sizes, tiling, result_point,
+                    places, own, finishing,
+                )  # fmt: skip
 
 
 @parallel_kernel
@@ -214,103 +222,109 @@ def transform_tiles(turner, address, x, first, last, edge, pad, lanes, tiling, i
 
 @parallel_kernel
 def _multiply(
-    turner, filter_address, result_address, images, filters, transformed, bias, y, first_channel, tile_row_range, cuts,
-    sizes, transposed, tiling, points, panels, tile_places, places, own, finish,
+    turner, filter_address, result_address, images, filters, layout, bias, y, first_channel, tile_row_range, cuts,
+    sizes, transposed, tiling, points, panels, tile_places, places, own, sums, finish,
 ):  # fmt: skip
     """Multiply transformed images and filters.
 
-    filters: as `_transform_all_filters` leaves them, or if not `transformed` as they are; then each job transforms its
-    part for itself, which stays in a near cache. first_channel: the one of y that gets the first result. cuts: (tile
-    rows of a block, parts that the blocks are dealt to, strips of a group's rows). sizes: (groups, depth, rows, lanes,
+    filters: as `transform_all_filters` leaves them, or as they are; then each job transforms its part for itself,
+    which stays in a near cache. layout: (whether filters are transformed, and if so, strips of a group and rows of a
+    strip there). first_channel: the one of y that gets the first result. cuts: (tile rows of a block, parts that the
+    blocks are dealt to, strips of a group's rows, parts of the common axis). sizes: (groups, depth, rows, lanes,
     vectors of a strip). tiling, points: as above; distances of two points of transformed images, filters and results.
-    places, own: where a thread's filters, results, pixels, taps and bias lie in its `thread_scratch`.
+    places, own: where a thread's filters, results, pixels, taps and bias lie in its `thread_scratch`. sums: where the
+    results of more than one part of the common axis are left for `_add_up`,
+    [group][strip][block][part][point][tile][row].
     """
     first, last = tile_row_range
-    block_rows, parts, strips = cuts
+    transformed, packed_strips, packed_strip = layout
+    block_rows, parts, strips, depth_parts = cuts
     groups, depth, rows, lanes, vectors = sizes
     tile_columns, pitch = tiling[1:]
     image_point, filter_point, result_point = points
     blocks = (last - first + block_rows - 1) // block_rows
     strip, one = vectors * lanes, y.dtype.type(1)
-    for job in numba.prange(groups * strips * parts):
-        part, group, row = job % parts, job // (parts * strips), job // parts % strips * strip
+    b_step = packed_strip if transformed else strip
+    for job in numba.prange(groups * strips * depth_parts * parts):
+        part, depth_part, above = job % parts, job // parts % depth_parts, job // (parts * depth_parts)
+        group, row = above // strips, above % strips * strip
+        k_range = (0, depth)
+        if depth_parts > 1:
+            k_range = (depth_part * K_BLOCK, min((depth_part + 1) * K_BLOCK, depth))
         memory, start = own[0], numba.get_thread_id() * own[1]
-        place, results, biases = start, start + places[1], start + places[4]
-        for m in range(strip):
-            known = bias.size > 0 and row + m < rows
-            memory[biases + m] = bias[group * rows + row + m] if known else 0
+        place, results = start, start + places[1]
         if transformed:
-            place = job // parts * POINTS * filter_point
+            packed = group * packed_strips + row // packed_strip
+            place = packed * POINTS * filter_point + row % packed_strip
         else:
-            _transform_filters(
-                turner, filter_address, filters, transposed, group, row, (0, depth), sizes, memory, start + places[3],
+            transform_filters(
+                turner, filter_address, filters, transposed, group, row, k_range, sizes, memory, start + places[3],
                 memory, place, filter_point,
             )  # fmt: skip
+        _copy_bias(bias, group * rows + row, min(strip, rows - row), memory, start + places[4], strip)
         for block in range(part * blocks // parts, (part + 1) * blocks // parts):
+            left = ((above * blocks + block) * depth_parts + depth_part) * POINTS * result_point
             for point in range(POINTS):
                 image = point * image_point + block * block_rows * tile_columns * pitch + group * depth
-                for first_k in range(0, depth, K_BLOCK):
-                    steps = min(K_BLOCK, depth - first_k)
-                    here = place + point * filter_point + first_k * strip
+                for first_k in range(k_range[0], k_range[1], K_BLOCK):
+                    steps = min(K_BLOCK, k_range[1] - first_k)
+                    here = place + point * filter_point + first_k * b_step
                     b = simd.at(filters, here) if transformed else simd.at(memory, here)
                     for panel in range(panels[0]):
                         tile = panel_start(panels, panel)
                         a = simd.at(images, image + tile * pitch + first_k)
-                        c = simd.at(memory, results + point * result_point + tile * strip)
+                        target = point * result_point + tile * strip
+                        c = simd.at(sums, left + target) if depth_parts > 1 else simd.at(memory, results + target)
                         multiply_tile(
                             panel_kernel(panels, panel),
-                            (1, steps, a, simd.at(tile_places, 0), simd.at(tile_places, 0), b, strip),
-                            (c, strip, c, one, strip, ADD if first_k > 0 else 0),
+                            (1, steps, a, simd.at(tile_places, 0), simd.at(tile_places, 0), b, b_step),
+                            (c, strip, c, one, strip, ADD if first_k > k_range[0] else 0),
                         )
-            for i in range(min(block_rows, last - first - block * block_rows)):
-                _write_tiles(
-                    turner, result_address, memory, results + i * tile_columns * strip, result_point,
-                    start + places[2], biases, sizes, tiling, first + block * block_rows + i,
-                    group * rows + row, min(strip, rows - row), y, first_channel, finish,
-                )  # fmt: skip
+            if depth_parts == 1:
+                for i in range(min(block_rows, last - first - block * block_rows)):
+                    _write_tiles(
+                        turner, result_address, memory, results + i * tile_columns * strip, result_point,
+                        start + places[2], start + places[4], sizes, tiling, first + block * block_rows + i,
+                        group * rows + row, min(strip, rows - row), y, first_channel, finish,
+                    )  # fmt: skip
 
 
 @parallel_kernel
-def _transform_all_filters(turner, address, w, transposed, strips, sizes, taps, filters, filter_point):
-    """Transform filters to [group][strip][point][k][row of the strip], points `filter_point` apart.
-
-    taps: `thread_scratch` for `_transform_filters`.
-    """
-    groups, depth, _, lanes, vectors = sizes
-    blocks = (depth + lanes - 1) // lanes
-    for job in numba.prange(groups * strips * blocks):
-        first, part = job % blocks * lanes, job // blocks
-        _transform_filters(
-            turner, address, w, transposed, part // strips, part % strips * vectors * lanes,
-            (first, min(first + lanes, depth)), sizes, taps[0], numba.get_thread_id() * taps[1], filters,
-            part * POINTS * filter_point, filter_point,
+def _add_up(
+    turner, result_address, sums, bias, y, first_channel, tile_row_range, cuts, sizes, tiling, result_point, places,
+    own, finish,
+):  # fmt: skip
+    """Add what `_multiply` has left of all parts of the common axis, in their order, and write it to y."""
+    first, last = tile_row_range
+    block_rows, _, strips, depth_parts = cuts
+    groups, _, rows, lanes, vectors = sizes
+    strip, tile_columns, lines = vectors * lanes, tiling[1], last - first
+    blocks = (lines + block_rows - 1) // block_rows
+    for job in numba.prange(groups * strips * lines):
+        above, line = job // lines, job % lines
+        group, row = above // strips, above % strips * strip
+        memory, start = own[0], numba.get_thread_id() * own[1]
+        _copy_bias(bias, group * rows + row, min(strip, rows - row), memory, start + places[4], strip)
+        block_place = (above * blocks + line // block_rows) * depth_parts * POINTS * result_point
+        for point in range(POINTS):
+            target = start + places[1] + point * result_point
+            source = block_place + point * result_point + line % block_rows * tile_columns * strip
+            for part in range(depth_parts):
+                here = source + part * POINTS * result_point
+                for i in range(np.uint64(tile_columns * strip)):
+                    value = sums[np.uint64(here) + i]
+                    memory[np.uint64(target) + i] = value if part == 0 else memory[np.uint64(target) + i] + value
+        _write_tiles(
+            turner, result_address, memory, start + places[1], result_point, start + places[2], start + places[4],
+            sizes, tiling, first + line, group * rows + row, min(strip, rows - row), y, first_channel, finish,
         )  # fmt: skip
 
 
 @kernel
-def _transform_filters(
-    turner, address, w, transposed, group, row, k_range, sizes, memory, taps, filters, place, filter_point
-):
-    """Transform a strip of filters, from `row` of a group on and for k in the range (first, end), to
-    [point][k][row of the strip], from element `place` of `filters` on.
-
-    memory, taps: room for the filters of one vector of rows and as many k, [k][tap][row], and one square.
-    """
-    _, depth, rows, lanes, vectors = sizes
-    size, strip = TAPS * TAPS, vectors * lanes
-    # The transposed convolution sees the filters from behind.
-    last, step = ((size - 1) * lanes, -lanes) if transposed else (0, lanes)
-    for first in range(k_range[0], k_range[1], lanes):
-        count = min(lanes, k_range[1] - first)
-        for v in range(vectors):
-            m = row + v * lanes
-            turn_filters(turner, lanes, w, transposed, (depth, rows, size), group, m, first, count, memory, taps)
-            out = simd.at(filters, place + first * strip + v * lanes)
-            transform(
-                address,
-                (count, simd.at(memory, taps + last), size * lanes, TAPS * step, step),
-                (out, strip, EDGE * filter_point, filter_point, out),
-            )
+def _copy_bias(bias, channel, count, memory, place, width):
+    """Write the biases of `count` channels, if there are any, and zeros up to `width` to `memory`."""
+    for m in range(width):
+        memory[place + m] = bias[channel + m] if bias.size > 0 and m < count else 0
 
 
 @kernel

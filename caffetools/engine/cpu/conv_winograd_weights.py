@@ -12,7 +12,8 @@ import numpy as np
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_weights import add_bias_gradient
-from caffetools.engine.cpu.conv_winograd import (
+from caffetools.engine.cpu.conv_winograd import transform_tiles
+from caffetools.engine.cpu.conv_winograd_cuts import (
     FILTER_COST,
     GROUP_BYTES,
     IMAGE_COST,
@@ -20,7 +21,6 @@ from caffetools.engine.cpu.conv_winograd import (
     POINTS,
     RESULT_COST,
     VECTORS,
-    transform_tiles,
 )
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
