@@ -185,3 +185,26 @@ def test_results_do_not_depend_on_the_number_of_threads(m, n, k, trans_a, trans_
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("threads", [3, 16, 64])
+@pytest.mark.parametrize(
+    ("m", "n", "k", "trans_a", "trans_b"),
+    [
+        (1, 1500, 600, False, False),
+        (600, 1000, 1, True, False),
+        (300, 200, 90, False, True),
+        (70, 900, 300, False, False),
+        (200, 64, 1300, True, False),
+    ],
+)
+def test_cuts_for_many_threads_give_the_same_bits(m, n, k, trans_a, trans_b, threads, monkeypatch):
+    rng = np.random.default_rng(8)
+    a = rng.standard_normal((k, m) if trans_a else (m, k), np.float32)
+    b = rng.standard_normal((n, k) if trans_b else (k, n), np.float32)
+    results = []
+    for count in (1, threads):
+        monkeypatch.setattr(numba, "get_num_threads", lambda count=count: count)
+        results.append(np.ones((m, n), np.float32))
+        gemm(trans_a, trans_b, 1, a, b, 1, results[-1])
+    np.testing.assert_array_equal(*results)

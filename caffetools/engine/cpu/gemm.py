@@ -12,6 +12,7 @@ threads; how C is cut depends on it.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 
 import numba
 import numpy as np
@@ -36,6 +37,9 @@ SERIAL_BELOW = 500_000
 JOBS = 4
 #: Rows of C that are worth a block of B of their own.
 BLOCK_ROWS = 256
+#: What it costs to pack an element of B, to store one of C, to begin a row of a block of C, in elements more to store,
+#: and to begin a job, in multiplications.
+PACK_COST, STORE_COST, NARROW, JOB_COST = 16, 16, 128, 20_000
 #: Rows that lie this far apart, or a multiple of it, fall on the same lines of a cache. Packing such rows of A pays for
 #: so many columns; rows of B that lie otherwise need no packing for up to so many rows of C, the others for two panels.
 ALIAS_BYTES, PACK_COLUMNS, DIRECT_ROWS = 4096, 512, 128
@@ -43,6 +47,8 @@ ALIAS_BYTES, PACK_COLUMNS, DIRECT_ROWS = 4096, 512, 128
 THIN_STEPS = 16
 #: Tiles that are fetched ahead there: processors follow fewer rows at a time by themselves.
 THIN_AHEAD = 2
+#: Tiles that a job has at least there, where a thread has so many: rows of B are read in pieces of some length.
+THIN_TILES = 8
 
 
 def gemm(
@@ -94,8 +100,23 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     panels = Panels.cut(rows)
     direct, steps = reading_of_b(rows, columns, depth, panels.tall, dtype, trans_b)
     tiles = -(-columns // width)
-    jobs = 1 if threads == 1 else JOBS * threads
     most = max(1, BLOCK_BYTES // (steps * width * dtype.itemsize))
+    if threads <= 2:
+        tile_block, panel_block = _few_blocks(rows, tiles, most, panels.count, threads)
+    else:
+        tile_block, panel_block = _many_blocks(width, tiles, most, panels, depth, threads, direct)
+    apart = (rows if trans_a else depth) * dtype.itemsize
+    packs = apart % ALIAS_BYTES == 0 and columns >= PACK_COLUMNS
+    form = "columns" if trans_a or packs else "rows"
+    tiling = lanes, width, steps, tile_block, panel_block
+    layout = trans_a, trans_b, packs, direct
+    offsets, copiers = np.arange(panels.tall) * depth, (turner(dtype), mover(dtype))
+    return panels.with_kernels(dtype, vectors, form=form), offsets, tiling, layout, copiers
+
+
+def _few_blocks(rows, tiles, most, panel_count, threads):
+    """Return the tiles and panels of a job, for one thread or two."""
+    jobs = 1 if threads == 1 else JOBS * threads
     tile_block = min(most, tiles)
     if rows < jobs * BLOCK_ROWS:
         tile_block = min(most, max(1, tiles // jobs))
@@ -107,14 +128,26 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     # Of the sizes up to there, the largest that leaves no thread with more tiles than need be.
     tile_block = min(range(1, tile_block + 1), key=lambda size: (tiles_of_a_thread(size), -size))
     jobs_per_block = -(-jobs // -(-tiles // tile_block))
-    panel_block = -(-panels.count // min(panels.count, jobs_per_block))
-    apart = (rows if trans_a else depth) * dtype.itemsize
-    packs = apart % ALIAS_BYTES == 0 and columns >= PACK_COLUMNS
-    form = "columns" if trans_a or packs else "rows"
-    tiling = lanes, width, steps, tile_block, panel_block
-    layout = trans_a, trans_b, packs, direct
-    offsets, copiers = np.arange(panels.tall) * depth, (turner(dtype), mover(dtype))
-    return panels.with_kernels(dtype, vectors, form=form), offsets, tiling, layout, copiers
+    return tile_block, -(-panel_count // min(panel_count, jobs_per_block))
+
+
+def _many_blocks(width, tiles, most, panels, depth, threads, direct):
+    """Return the tiles and panels of a job that are expected to take so many threads least time."""
+
+    def time(block):
+        tile_block, panel_block = block
+        columns, rows = tile_block * width, panel_block * panels.tall
+        job = columns * rows * depth + (0 if direct else PACK_COST * columns * depth)
+        job += STORE_COST * rows * (columns + NARROW) + JOB_COST
+        return -(-(-(-tiles // tile_block) * -(-panels.count // panel_block)) // threads) * job
+
+    blocks = product(_sizes(min(most, tiles), tiles), _sizes(panels.count, panels.count))
+    return min(blocks, key=lambda block: (time(block), -block[0]))
+
+
+def _sizes(most, total):
+    """Return the sizes up to `most` of blocks that make up `total`, without those that make no fewer blocks."""
+    return sorted({-(-total // count) for count in range(-(-total // most), total + 1)})
 
 
 def reading_of_b(
@@ -269,8 +302,9 @@ def _thin_plan(rows, columns, depth, threads, dtype):
     lanes = simd.lanes_of(dtype)
     vectors = 4 if rows <= simd.max_rows(4) else 2
     width = vectors * lanes
-    jobs = 1 if threads == 1 else JOBS * threads
-    job_width = max(1, -(-columns // (jobs * width))) * width
+    tiles = -(-columns // (width * threads))  # of a thread
+    jobs = 1 if threads == 1 else max(1, min(JOBS, tiles // THIN_TILES))
+    job_width = -(-tiles // jobs) * width
     thin = micro_kernel(dtype, rows, vectors, form="rows"), width, job_width, mover(dtype), lanes
     return thin, np.arange(rows) * depth
 
