@@ -168,6 +168,16 @@ def test_cuts_for_many_threads_give_the_same_bits(case, threads, monkeypatch):
         np.testing.assert_array_equal(one, many)
 
 
+@pytest.mark.parametrize("cut", [(1, 36), (2, 1), (2, 4)])
+@pytest.mark.parametrize("case", ["odd_planes", "groups", "many_channels"])
+def test_gradients_of_filters_have_the_same_bits_however_they_are_cut(case, cut, monkeypatch):
+    wanted = filter_gradients(case)[:2]
+    parts = min(cut[0], WinogradFilterGradient(make(case)[0]).panels.count)
+    monkeypatch.setattr(WinogradFilterGradient, "cut", lambda self, threads: (parts, cut[1]))
+    for one, many in zip(wanted, filter_gradients(case)[:2], strict=True):
+        np.testing.assert_array_equal(one, many)
+
+
 def test_packed_filters_are_read_by_any_cut(monkeypatch):
     geometry, x, w, bias, dy = make("many_channels")
     product = WinogradProduct(geometry, False)
@@ -187,6 +197,8 @@ def test_many_threads_share_the_work_of_one_image():
     one, two, many = (cut_for(work, threads, False) for threads in (1, 2, 64))
     assert one == two and one.depth_parts == 1 and one.strips * one.parts < 64
     assert many.strips * many.parts * many.depth_parts >= 64
+    parts, point_parts = WinogradFilterGradient(geometry).cut(64)
+    assert 16 * parts * point_parts >= 64
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -1,10 +1,13 @@
 """The gradient of 3 x 3 filters with stride 1 by the transposes of Winograd's transforms; see `winograd`.
 
 Pixels and gradients are transformed tile by tile. For each of the 36 points there is one matrix product, of
-channels and tiles with tiles and output channels, whose results are transformed to taps and added to dw.
+channels and tiles with tiles and output channels, whose results are transformed to taps and added to dw. For many
+threads, the points of a product are dealt to several jobs, and the transforms follow when all are done.
 """
 
 from __future__ import annotations
+
+from itertools import product
 
 import numba
 import numpy as np
@@ -32,6 +35,9 @@ from caffetools.engine.cpu.workspace import scratch, thread_scratch
 #: Tiles that are summed before they are added to others: their transformed gradients stay in the first-level cache,
 #: and short sums lose less.
 K_BLOCK = 96
+#: In how many parts the points may be cut; what it costs to begin a job and to enter one more loop on all threads, in
+#: products of a panel; and what it costs to leave a product for another thread, in multiplications.
+POINT_PARTS, JOB_PANELS, LOOP_PANELS, LEAVE_COST = (1, 2, 3, 4, 6, 9, 12, 18, 36), 0.5, 30, 24
 
 
 class WinogradFilterGradient:
@@ -55,9 +61,26 @@ class WinogradFilterGradient:
         tiles = self.group_rows * self.tile_columns | 1
         self.image_point, self.gradient_point = tiles * self.pitch, tiles * self.gradient_pitch
         self.panels = Panels.cut(depth, self.strip // lanes)
-        self.parts = min(self.panels.count, max(1, JOBS // (groups * self.strips)))
-        most = self.panels.tall * -(-self.panels.count // self.parts)
-        self.point = most * self.strip + lanes
+        self._cuts: dict[int, tuple[int, int]] = {}
+
+    def cut(self, threads: int) -> tuple[int, int]:
+        """Return in how many parts the panels of channels are cut for so many threads, and in how many the points."""
+        fewest = min(self.panels.count, max(1, JOBS // (self.geometry.group * self.strips)))
+        if threads <= 2:
+            return fewest, 1
+        if threads not in self._cuts:
+            cuts = product(range(fewest, self.panels.count + 1), POINT_PARTS)
+            self._cuts[threads] = min(cuts, key=lambda cut: self._time(cut, threads))
+        return self._cuts[threads]
+
+    def _time(self, cut, threads):
+        """Return how long so many threads take, in panels of one point; more jobs read more than once."""
+        parts, point_parts = cut
+        jobs = -(-self.geometry.group * self.strips * parts * point_parts // threads)
+        panels = -(-self.panels.count // parts) + JOB_PANELS
+        if point_parts > 1:
+            panels *= 1 + LEAVE_COST / (self.group_rows * self.tile_columns)
+        return jobs * panels * POINTS / point_parts + (LOOP_PANELS if point_parts > 1 else 0)
 
     @property
     def cost(self) -> float:
@@ -77,8 +100,12 @@ class WinogradFilterGradient:
         )
         images = scratch("winograd images", POINTS * self.image_point, g.dtype)
         gradients = scratch("winograd gradients", POINTS * self.gradient_point, g.dtype)
-        size = TAPS * TAPS * lanes * lanes
-        own = thread_scratch("winograd", POINTS * self.point + 2 * size, g.dtype)
+        parts, point_parts = self.cut(numba.get_num_threads())
+        point = self.panels.tall * -(-self.panels.count // parts) * self.strip + lanes
+        size, apart, jobs = TAPS * TAPS * lanes * lanes, point_parts > 1, g.group * self.strips * parts
+        own = thread_scratch("winograd", (0 if apart else POINTS * point) + 2 * size, g.dtype)
+        # What all jobs have made, where others go on with it.
+        products = scratch("winograd sums", jobs * POINTS * point, g.dtype) if apart else own[0]
         tilings = [(self.tile_rows, self.tile_columns, pitch) for pitch in (self.pitch, self.gradient_pitch)]
         panels = self.panels.with_kernels(g.dtype, self.strip // lanes)
         for first in range(0, self.all_rows, self.group_rows):
@@ -90,44 +117,47 @@ class WinogradFilterGradient:
                 turning, gradient, dy, first, last, TILE, (0, 0), lanes, tilings[1], gradients,
                 self.gradient_point, seen,
             )  # fmt: skip
+            cuts, sizes = (parts, self.strips, point_parts), (g.group, lanes, self.strip)
             _multiply(
-                turning, taps, images, gradients, dw, (last - first) * self.tile_columns,
-                (self.parts, self.strips), (g.group, lanes, self.strip), (self.pitch, self.gradient_pitch),
-                (self.image_point, self.gradient_point, self.point), panels, size, own,
+                turning, taps, images, gradients, dw, (last - first) * self.tile_columns, cuts, sizes,
+                (self.pitch, self.gradient_pitch), (self.image_point, self.gradient_point, point), panels, size, own,
+                products,
             )  # fmt: skip
+            if apart:
+                _add_all_taps(turning, taps, products, point, dw, cuts, sizes, panels, size, own)
         if db is not None:
             add_bias_gradient(dy, db)
 
 
 @parallel_kernel
 def _multiply(
-    turner, address, images, gradients, dw, tiles, cuts, sizes, pitches, points, panels, taps_size, own
+    turner, address, images, gradients, dw, tiles, cuts, sizes, pitches, points, panels, taps_size, own, products
 ):
-    """Add the products of some tiles to dw.
+    """Add the products of some tiles to dw, or leave them in `products` where the points are cut.
 
-    cuts: (parts that the panels of channels are dealt to, strips of a group's outputs). sizes: (groups, lanes,
-    outputs of a strip). pitches: distances of two tiles of images and of gradients. points: distances of two
-    points of images, gradients and products. own: `thread_scratch` for the products, [point][channel][row of
-    the strip], and twice `taps_size`.
+    cuts: (parts that the panels of channels are dealt to, strips of a group's outputs, parts of the points). sizes:
+    (groups, lanes, outputs of a strip). pitches: distances of two tiles of images and of gradients. points: distances
+    of two points of images, gradients and products. own: `thread_scratch` for the products, unless they are left, and
+    twice `taps_size`. products: [group][strip][part of the panels][point][channel][row of the strip].
     """
-    parts, strips = cuts
-    groups, lanes, strip = sizes
+    parts, strips, point_parts = cuts
+    groups, _, strip = sizes
     rows, depth = dw.shape[0] // groups, dw.shape[1]
     one = dw.dtype.type(1)
-    for job in numba.prange(groups * strips * parts):
-        part, group, row = job % parts, job // (parts * strips), job // parts % strips * strip
-        products = numba.get_thread_id() * own[1]
+    for job in numba.prange(groups * strips * parts * point_parts):
+        place, point_part = job // point_parts, job % point_parts
+        part, group, row = place % parts, place // (parts * strips), place // parts % strips * strip
+        start = place * POINTS * points[2] if point_parts > 1 else numba.get_thread_id() * own[1]
         first_panel, last_panel = part * panels[0] // parts, (part + 1) * panels[0] // parts
-        first_channel, last_channel = panel_start(panels, first_panel), panel_start(panels, last_panel)
-        for point in range(POINTS):
+        first_channel = panel_start(panels, first_panel)
+        for point in range(point_part * POINTS // point_parts, (point_part + 1) * POINTS // point_parts):
             a_place = point * points[0] + group * depth
             b_place = point * points[1] + group * rows + row
             for first in range(0, tiles, K_BLOCK):
                 b = simd.at(gradients, b_place + first * pitches[1])
                 for panel in range(first_panel, last_panel):
                     channel = panel_start(panels, panel)
-                    c = products + point * points[2] + (channel - first_channel) * strip
-                    c = simd.at(own[0], c)
+                    c = simd.at(products, start + point * points[2] + (channel - first_channel) * strip)
                     multiply_tile(
                         panel_kernel(panels, panel),
                         (
@@ -139,27 +169,62 @@ def _multiply(
                         ),
                         (c, strip, c, one, strip, ADD if first > 0 else 0),
                     )
-        taps = products + POINTS * points[2]
-        for channel in range(first_channel, last_channel, lanes):
-            count = min(lanes, last_channel - channel)
-            for v in range(0, min(strip, rows - row), lanes):
-                place = products + (channel - first_channel) * strip + v
-                _add_taps(
-                    turner, address, own[0], place, points[2], strip, lanes, taps, taps_size, count,
-                    dw, group * rows + row + v, min(lanes, rows - row - v), channel,
-                )  # fmt: skip
+        if point_parts == 1:
+            channels = first_channel, panel_start(panels, last_panel)
+            _add_part(
+                turner, address, products, start, points[2], dw, group, row, first_channel, channels, sizes, own[0],
+                start + POINTS * points[2], taps_size,
+            )  # fmt: skip
+
+
+@parallel_kernel
+def _add_all_taps(turner, address, products, point, dw, cuts, sizes, panels, taps_size, own):
+    """Add the products that `_multiply` has left to dw, some channels in each job."""
+    parts, strips, _ = cuts
+    groups, lanes, strip = sizes
+    blocks = (panels[1] * ((panels[0] + parts - 1) // parts) + lanes - 1) // lanes
+    for job in numba.prange(groups * strips * parts * blocks):
+        block, place = job % blocks, job // blocks
+        part, group, row = place % parts, place // (parts * strips), place // parts % strips * strip
+        start = panel_start(panels, part * panels[0] // parts)
+        end, first = panel_start(panels, (part + 1) * panels[0] // parts), start + block * lanes
+        _add_part(
+            turner, address, products, place * POINTS * point, point, dw, group, row, start,
+            (first, min(first + lanes, end)), sizes, own[0], numba.get_thread_id() * own[1], taps_size,
+        )  # fmt: skip
+
+
+@kernel
+def _add_part(
+    turner, address, products, place, point, dw, group, row, first_channel, channels, sizes, memory, taps, taps_size
+):
+    """Add the products of a range of channels to the filters of a strip.
+
+    place, first_channel: where the products begin, and the channel that they begin with. memory, taps: room for twice
+    `taps_size`.
+    """
+    groups, lanes, strip = sizes
+    rows = dw.shape[0] // groups
+    for channel in range(channels[0], channels[1], lanes):
+        count = min(lanes, channels[1] - channel)
+        for v in range(0, min(strip, rows - row), lanes):
+            here = place + (channel - first_channel) * strip + v
+            _add_taps(
+                turner, address, products, here, point, strip, lanes, memory, taps, taps_size, count, dw,
+                group * rows + row + v, min(lanes, rows - row - v), channel,
+            )  # fmt: skip
 
 
 @kernel
 def _add_taps(
-    turner, address, memory, products, point, strip, lanes, taps, taps_size, count, dw, row, rows, channel
+    turner, address, products, place, point, strip, lanes, memory, taps, taps_size, count, dw, row, rows, channel
 ):
     """Transform the products of `count` channels and add them to `rows` filters of dw."""
     size = TAPS * TAPS
     out = simd.at(memory, taps)
     transform(
         address,
-        (count, simd.at(memory, products), strip, EDGE * point, point),
+        (count, simd.at(products, place), strip, EDGE * point, point),
         (out, size * lanes, TAPS * lanes, lanes, out),
     )
     turned, line = taps + taps_size, lanes * size
