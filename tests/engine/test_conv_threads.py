@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
+
+from caffetools.engine.cpu.conv import ConvPlan
 
 # images, channels, outputs, filter, stride, pad, group, image: small batches, whose work is cut within an image.
 CASES = [
@@ -19,6 +23,7 @@ CASES = [
     (2, 96, 64, 1, 1, 0, 1, 7),
     (1, 48, 40, 1, 1, 0, 2, 57),
     (1, 40, 40, 3, 2, 1, 40, 28),
+    (2, 20, 20, 3, 1, 1, 20, 57),
 ]
 PROGRAM = """
 import hashlib, sys
@@ -55,3 +60,21 @@ def of_one_thread():
 def test_same_bits(threads, of_one_thread):
     assert len(of_one_thread) == len(CASES)
     assert digests(threads) == of_one_thread
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cuts_for_many_threads_give_the_same_bits(case, monkeypatch):
+    n, c, m, k, stride, pad, group, size = case
+    rng = np.random.default_rng(5)
+    x, w = rng.standard_normal((n, c, size, size), np.float32), rng.standard_normal((m, c // group, k, k), np.float32)
+    results = []
+    for threads in (1, 64):
+        monkeypatch.setattr(numba, "get_num_threads", lambda threads=threads: threads)
+        plan = ConvPlan(x.shape, w.shape, stride, pad, 1, group)
+        y, dx, dw = np.empty(plan.y_shape, np.float32), np.empty_like(x), np.zeros_like(w)
+        plan.forward(x, w, None, y)
+        plan.backward_data(y, w, dx)
+        plan.backward_weights(x, y, dw, None)
+        results.append((y, dx, dw))
+    for one, many in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, many)

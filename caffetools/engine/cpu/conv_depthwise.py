@@ -25,8 +25,11 @@ from caffetools.engine.cpu.workspace import scratch, thread_scratch
 STRIP_BYTES = 128 << 10
 #: Jobs that a call is cut into where its size allows; enough to keep many threads evenly busy.
 JOBS = 64
-#: Filter taps whose gradients are held in registers, and the most chunks of images that are summed apart.
+#: Filter taps whose gradients are held in registers, and the most chunks of images, or of their strips, that are summed
+#: apart.
 MOST_TAPS, MOST_CHUNKS = 12, 16
+#: Rows of y in a strip at least, where images are cut for many threads: neighbours see the same rows of x.
+FEWEST_ROWS = 4
 
 
 def is_depthwise(geometry: Geometry) -> bool:
@@ -41,7 +44,7 @@ class Strips:
     padding before the first, taps, between two taps), all but the first two counted in padded pixels.
     """
 
-    def __init__(self, geometry: Geometry, transposed: bool):
+    def __init__(self, geometry: Geometry, transposed: bool, most_rows: int | None = None):
         axes = []
         for i in range(2):
             x, y, taps = geometry.x_shape[2 + i], geometry.y_shape[2 + i], geometry.w_shape[2 + i]
@@ -55,7 +58,8 @@ class Strips:
         lanes = simd.lanes_of(geometry.dtype)
         line = self._padded(1, y_width) * lanes
         fitting = STRIP_BYTES // (line * geometry.dtype.itemsize) // stride
-        self.rows = -(-rows // -(-rows // max(1, min(fitting, rows))))
+        self.rows = -(-rows // -(-rows // max(1, min(fitting, rows, most_rows or rows))))
+        self.count = -(-rows // self.rows)
         padded_rows = self._padded(0, self.rows)
         #: Elements of a strip's padded pixels, of those before padding, and of its part of y.
         self.sizes = padded_rows * line, padded_rows * width * lanes, self.rows * y_width * lanes
@@ -72,10 +76,25 @@ class DepthwiseProduct:
     keeps = False
 
     def __init__(self, geometry: Geometry, transposed: bool):
-        self.strips, self.transposed = Strips(geometry, transposed), transposed
+        self.geometry, self.transposed = geometry, transposed
         self.window = (*geometry.w_shape[2:], geometry.dilation[1])
+        self.blocks = -(-geometry.group // simd.lanes_of(geometry.dtype))
         #: Chunks of images that share the preparation of filters; each is a job for each vector of channels.
-        self.chunks = min(geometry.images, -(-JOBS // -(-geometry.group // simd.lanes_of(geometry.dtype))))
+        self.chunks = min(geometry.images, -(-JOBS // self.blocks))
+        self._strips: dict[int, tuple[Strips, int]] = {}
+
+    def strips_for(self, threads: int) -> tuple[Strips, int]:
+        """Return the strips for so many threads, and the number of parts that they are dealt to within an image."""
+        if threads not in self._strips:
+            strips, parts = Strips(self.geometry, self.transposed), 1
+            wanted = -(-threads // max(1, self.blocks * self.chunks))
+            if threads > 2 and wanted > 1:
+                rows = strips.axes[0][1]
+                if strips.count < wanted:
+                    strips = Strips(self.geometry, self.transposed, max(FEWEST_ROWS, rows // wanted))
+                parts = min(strips.count, wanted)
+            self._strips[threads] = strips, parts
+        return self._strips[threads]
 
     def run(
         self,
@@ -91,14 +110,14 @@ class DepthwiseProduct:
 
         channel: the one of y that gets the first result.
         """
-        lanes, strips = simd.lanes_of(x.dtype), self.strips
+        lanes, (strips, row_parts) = simd.lanes_of(x.dtype), self.strips_for(numba.get_num_threads())
         padded, plain, sums = strips.sizes
         places = np.array([padded, plain, sums, self.window[0] * self.window[1] * lanes]).cumsum()
         own = thread_scratch("depthwise", int(places[-1]) + lanes, x.dtype)
         flat = w.reshape(-1)
         _sum_strips(
-            x, flat, flat[:0] if bias is None else bias, y, channel, self.chunks, strips.axes, strips.rows,
-            self.transposed, window_kernel(x.dtype, *self.window, False),
+            x, flat, flat[:0] if bias is None else bias, y, channel, (self.chunks, row_parts), strips.axes,
+            strips.rows, self.transposed, window_kernel(x.dtype, *self.window, False),
             (turner(x.dtype), mover(x.dtype), lanes), places, own, arguments_of(finish, x.dtype),
         )  # fmt: skip
 
@@ -115,14 +134,16 @@ class DepthwiseFilterGradient:
         self.window = self.tap_rows, columns, geometry.dilation[1]
         lanes = simd.lanes_of(geometry.dtype)
         self.chunks = min(geometry.images, MOST_CHUNKS)
-        self.partial = self.chunks * -(-geometry.group // lanes) * lanes * geometry.taps
+        #: Parts that the strips of an image are dealt to.
+        self.row_parts = min(self.strips.count, MOST_CHUNKS // max(1, self.chunks))
+        self.partial = self.chunks * self.row_parts * -(-geometry.group // lanes) * lanes * geometry.taps
 
     def run(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
         strips = self.strips
         own = thread_scratch("depthwise", sum(strips.sizes), x.dtype)
         partial = scratch("depthwise partial", self.partial, x.dtype)
         _filter_gradients(
-            x, dy, dw.reshape(dw.shape[0], -1), self.chunks, strips.axes, strips.rows,
+            x, dy, dw.reshape(dw.shape[0], -1), (self.chunks, self.row_parts), strips.axes, strips.rows,
             self.tap_rows, window_kernel(x.dtype, *self.window, True),
             (turner(x.dtype), mover(x.dtype), simd.lanes_of(x.dtype)), np.array(strips.sizes).cumsum(), own,
             partial,
@@ -133,11 +154,12 @@ class DepthwiseFilterGradient:
 
 @parallel_kernel
 def _sum_strips(
-    x, w, bias, y, first_channel, chunks, axes, strip_rows, transposed, address, copiers, places, own, finish
+    x, w, bias, y, first_channel, cuts, axes, strip_rows, transposed, address, copiers, places, own, finish
 ):
-    """Convolve strip by strip, `chunks` chunks of images apart.
+    """Convolve strip by strip.
 
-    first_channel: the one of y that gets the first result. axes: `Strips.axes`. strip_rows: rows of y in a strip.
+    first_channel: the one of y that gets the first result. cuts: (chunks of images, parts of an image's strips) that
+    are jobs of their own. axes: `Strips.axes`. strip_rows: rows of y in a strip.
     copiers: (kernel of `turn`, kernel of `move`, lanes). places, own: where the pixels before padding, the sums, the
     filters and the bias begin in a thread's `thread_scratch`, the padded pixels lying at its start.
     """
@@ -150,8 +172,10 @@ def _sum_strips(
     taps = tap_rows * column_taps
     line = ((y_width - 1) * column_stride + column_dilation * (column_taps - 1) + 1) * lanes
     blocks = (channels + lanes - 1) // lanes
-    for job in numba.prange(chunks * blocks):
-        chunk, channel = job // blocks, job % blocks * lanes
+    chunks, row_parts = cuts
+    strips = (y_rows + strip_rows - 1) // strip_rows
+    for job in numba.prange(chunks * blocks * row_parts):
+        row_part, chunk, channel = job % row_parts, job // (row_parts * blocks), job // row_parts % blocks * lanes
         used = min(lanes, channels - channel)
         memory, padded = own[0], numba.get_thread_id() * own[1]
         plain, sums, filters, biases = (
@@ -164,7 +188,8 @@ def _sum_strips(
                 seen = taps - 1 - tap if transposed else tap
                 memory[filters + tap * lanes + m] = w[known * taps + seen]
         first, last = chunk * x.shape[0] // chunks, (chunk + 1) * x.shape[0] // chunks
-        for row in range(0, y_rows, strip_rows):
+        for strip in range(row_part * strips // row_parts, (row_part + 1) * strips // row_parts):
+            row = strip * strip_rows
             rows = min(strip_rows, y_rows - row)
             for n in range(first, last):
                 _pad_strip(
@@ -240,9 +265,10 @@ def _clear(memory, start, end):
 
 
 @parallel_kernel
-def _filter_gradients(x, dy, dw, chunks, axes, strip_rows, tap_rows, address, copiers, places, own, partial):
-    """Sum over the images of each chunk into partial, [chunk][block of channels][tap][channel], then add the
-    chunks to dw (channel, tap) in order; the other arguments are those of `_sum_strips`.
+def _filter_gradients(x, dy, dw, cuts, axes, strip_rows, tap_rows, address, copiers, places, own, partial):
+    """Sum over some strips of the images of each chunk into partial, [chunk][part of the strips][block of
+    channels][tap][channel], then add these to dw (channel, tap) in order; the other arguments are those of
+    `_sum_strips`.
     """
     turner, _, lanes = copiers
     channels, y_rows, y_width = dy.shape[1:]
@@ -252,13 +278,17 @@ def _filter_gradients(x, dy, dw, chunks, axes, strip_rows, tap_rows, address, co
     taps = filter_rows * column_taps
     line = ((y_width - 1) * column_stride + column_dilation * (column_taps - 1) + 1) * lanes
     blocks = (channels + lanes - 1) // lanes
-    for job in numba.prange(chunks * blocks):
-        chunk, channel = job // blocks, job % blocks * lanes
+    chunks, row_parts = cuts
+    strips = (y_rows + strip_rows - 1) // strip_rows
+    for job in numba.prange(chunks * row_parts * blocks):
+        part, channel = job // blocks, job % blocks * lanes
+        chunk, row_part = part // row_parts, part % row_parts
         memory, padded = own[0], numba.get_thread_id() * own[1]
         plain, gradients, sums = padded + places[0], padded + places[1], job * taps * lanes
         _clear(partial, sums, sums + taps * lanes)
         first, last = chunk * x.shape[0] // chunks, (chunk + 1) * x.shape[0] // chunks
-        for row in range(0, y_rows, strip_rows):
+        for strip in range(row_part * strips // row_parts, (row_part + 1) * strips // row_parts):
+            row = strip * strip_rows
             rows = min(strip_rows, y_rows - row)
             for n in range(first, last):
                 _pad_strip(
@@ -277,8 +307,8 @@ def _filter_gradients(x, dy, dw, chunks, axes, strip_rows, tap_rows, address, co
                         (simd.at(partial, sums + a * column_taps * lanes),),
                     )  # fmt: skip
     for block in numba.prange(blocks):
-        for chunk in range(chunks):
-            sums = (chunk * blocks + block) * taps * lanes
+        for part in range(chunks * row_parts):
+            sums = (part * blocks + block) * taps * lanes
             for m in range(min(lanes, channels - block * lanes)):
                 for tap in range(taps):
                     dw[block * lanes + m, tap] += partial[sums + tap * lanes + m]
