@@ -50,6 +50,7 @@ def assert_close(actual, wanted):
         (13, 70, 2000),
         (70, 600, 1024),
         (1024, 300, 40),
+        (270, 33, 1024),
     ],
 )
 def test_product_of_every_shape_and_transposition(m, n, k, trans_a, trans_b, dtype):
@@ -161,7 +162,8 @@ def test_inner_product_spreads_nan_along_its_row_only():
     [
         (130, 200, 700, False, True),
         (130, 2000, 50, False, False),  # no copy of B
-        (400, 1024, 1500, False, False),  # a copy of A
+        (400, 1024, 1024, False, False),  # rows of A that fall on the same lines
+        (100, 1024, 1024, False, False),  # a copy of A
         (700, 1024, 90, True, False),
         (5, 1100, 400, False, False),
         (5, 300, 900, False, True),

@@ -16,7 +16,7 @@ def width(request, monkeypatch):
     """Pretend that the host has this vector width; the loops around the kernels are the same."""
 
     def forget():
-        addresses = tiles.micro_kernel, turn.turner, turn.mover
+        addresses = tiles.micro_kernel, turn.turner, turn.mover, turn.dealer
         plans = gemm._plan, gemm._thin_plan, inner_product._plan, inner_product._dot_plan
         for cached in (simd.width_name, *plans, *addresses):
             cached.cache_clear()

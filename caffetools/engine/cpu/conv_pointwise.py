@@ -18,11 +18,18 @@ from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
-from caffetools.engine.cpu.gemm import BLOCK_BYTES, pack_a, pack_b, pack_count, parts, reading_of_b
+from caffetools.engine.cpu.gemm import (
+    BLOCK_BYTES,
+    copiers_of,
+    pack_a,
+    pack_b,
+    pack_count,
+    parts,
+    reading_of_b,
+)
 from caffetools.engine.cpu.jit import parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, BIAS, multiply_tile
-from caffetools.engine.cpu.turn import mover, turner
 from caffetools.engine.cpu.workspace import thread_scratch
 
 #: Vectors of a tile of pixels.
@@ -70,7 +77,7 @@ class PointwiseProduct(PackedProduct):
 
     def pack(self, w: np.ndarray, packed: np.ndarray) -> None:
         """Cut the filters into panels, [group][panel][k][row of the panel]."""
-        copiers, lanes = (turner(self.dtype), mover(self.dtype)), simd.lanes_of(self.dtype)
+        copiers, lanes = copiers_of(self.dtype), simd.lanes_of(self.dtype)
         filters = w.reshape(self.groups, -1, w.shape[1])
         for group, part in enumerate(packed[: self.packed_size].reshape(self.groups, -1)):
             _pack(copiers, self.transposed, filters[group], self._panels, lanes, part)
@@ -85,7 +92,7 @@ class PointwiseProduct(PackedProduct):
         channel: int = 0,
     ) -> None:
         """Compute y (n, channels, rows, columns) from x by packed filters."""
-        lanes, copiers = simd.lanes_of(self.dtype), (turner(self.dtype), mover(self.dtype))
+        lanes, copiers = simd.lanes_of(self.dtype), copiers_of(self.dtype)
         strips = thread_scratch("gemm b", self.tile_block * self.steps * self.width, self.dtype)
         _multiply(
             copiers, filters, x.reshape(-1, self.plane), y, channel,

@@ -1,9 +1,10 @@
 """Matrix products: C = alpha op(A) op(B) + beta C on C-contiguous matrices.
 
 C is computed block by block. The part of B that a block needs is packed, by the job that uses it, into strips as wide
-as a tile, which stay in the second-level cache while panels of rows of A go by; A is read where it lies, unless its
-rows lie so far apart that they would push each other out of the cache. A product with few rows uses each number of B
-too few times for any copy: there B is read as it lies, row after row.
+as a tile, which stay in the second-level cache while panels of rows of A go by. A is read where it lies. Where its rows
+lie so far apart that they would push each other out of the cache, panels are lower, or if it is transposed it is packed
+as well. A product with few rows uses each number of B too few times for any copy: there B is read as it lies, row after
+row.
 
 How the common axis is cut depends on the shapes alone, so the result is the same bit for bit whatever the number of
 threads; how C is cut depends on it.
@@ -22,7 +23,7 @@ from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
 from caffetools.engine.cpu.prefetch import prefetch
 from caffetools.engine.cpu.tiles import ADD, micro_kernel, multiply_tile
-from caffetools.engine.cpu.turn import move, move_block, mover, turn, turner
+from caffetools.engine.cpu.turn import deal, dealer, move, move_block, mover, turn, turner
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
 from caffetools.glog import check
 
@@ -41,8 +42,9 @@ BLOCK_ROWS = 256
 #: and to begin a job, in multiplications.
 PACK_COST, STORE_COST, NARROW, JOB_COST = 16, 16, 128, 20_000
 #: Rows that lie this far apart, or a multiple of it, fall on the same lines of a cache. Packing such rows of A pays for
-#: so many columns; rows of B that lie otherwise need no packing for up to so many rows of C, the others for two panels.
-ALIAS_BYTES, PACK_COLUMNS, DIRECT_ROWS = 4096, 512, 128
+#: so many columns, unless they are many and not transposed: so many at a time stay in the first-level cache beside what
+#: goes by of B. Rows of B that lie otherwise need no packing for up to so many rows of C, the others for two panels.
+ALIAS_BYTES, PACK_COLUMNS, ALIASED_ROWS, DIRECT_ROWS = 4096, 512, 10, 128
 #: Steps of a product with few rows, that many rows of B are read side by side.
 THIN_STEPS = 16
 #: Tiles that are fetched ahead there: processors follow fewer rows at a time by themselves.
@@ -97,7 +99,10 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     lanes = simd.lanes_of(dtype)
     vectors = 2 if columns > lanes else 1
     width = vectors * lanes
-    panels = Panels.cut(rows)
+    apart = (rows if trans_a else depth) * dtype.itemsize
+    aliased = apart % ALIAS_BYTES == 0
+    low = aliased and not trans_a and (rows >= BLOCK_ROWS or columns < PACK_COLUMNS)
+    panels = Panels.cut_at_most(rows, min(ALIASED_ROWS, simd.max_rows())) if low else Panels.cut(rows)
     direct, steps = reading_of_b(rows, columns, depth, panels.tall, dtype, trans_b)
     tiles = -(-columns // width)
     most = max(1, BLOCK_BYTES // (steps * width * dtype.itemsize))
@@ -105,13 +110,12 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
         tile_block, panel_block = _few_blocks(rows, tiles, most, panels.count, threads)
     else:
         tile_block, panel_block = _many_blocks(width, tiles, most, panels, depth, threads, direct)
-    apart = (rows if trans_a else depth) * dtype.itemsize
-    packs = apart % ALIAS_BYTES == 0 and columns >= PACK_COLUMNS
+    packs = aliased and not low and columns >= PACK_COLUMNS
     form = "columns" if trans_a or packs else "rows"
     tiling = lanes, width, steps, tile_block, panel_block
     layout = trans_a, trans_b, packs, direct
-    offsets, copiers = np.arange(panels.tall) * depth, (turner(dtype), mover(dtype))
-    return panels.with_kernels(dtype, vectors, form=form), offsets, tiling, layout, copiers
+    offsets = np.arange(panels.tall) * depth
+    return panels.with_kernels(dtype, vectors, form=form), offsets, tiling, layout, copiers_of(dtype)
 
 
 def _few_blocks(rows, tiles, most, panel_count, threads):
@@ -148,6 +152,11 @@ def _many_blocks(width, tiles, most, panels, depth, threads, direct):
 def _sizes(most, total):
     """Return the sizes up to `most` of blocks that make up `total`, without those that make no fewer blocks."""
     return sorted({-(-total // count) for count in range(-(-total // most), total + 1)})
+
+
+def copiers_of(dtype: np.dtype) -> tuple[int, int, int]:
+    """Return the kernels of `turn`, `move` and `deal` that pack A and B."""
+    return turner(dtype), mover(dtype), dealer(dtype)
 
 
 def reading_of_b(
@@ -256,12 +265,12 @@ def pack_a(copiers, trans_a, a, panels, part, lanes, packed):
     if trans_a:
         depth, rows = a.shape
         k = part * PACK_ROWS
-        for panel in range(panels[0]):
-            start, height = panel_start(panels, panel), panel_height(panels, panel)
-            place = start * depth + k * height
-            move_block(
-                copiers[1], lanes, a, k * rows + start, rows, packed, place, height, min(PACK_ROWS, depth - k), height
-            )
+        first, count = 0, panels[2]
+        while first < panels[0]:  # the tall panels, then the others
+            start, height = panel_start(panels, first), panel_height(panels, first)
+            source = simd.at(a, k * rows + start), rows, min(PACK_ROWS, depth - k), height, count
+            deal(copiers[2], source, (simd.at(packed, start * depth + k * height), height * depth))
+            first, count = first + count, panels[0] - first - count
         return
     start, height, depth = panel_start(panels, part), panel_height(panels, part), a.shape[1]
     for r in range(0, height, lanes):
@@ -273,26 +282,24 @@ def pack_a(copiers, trans_a, a, panels, part, lanes, packed):
 @kernel
 def pack_b(copiers, trans_b, b, first_k, steps, first_tile, last_tile, lanes, tile_width, strips, strip):
     """Copy the part of B that some tiles need to [tile][k][column], zero beyond the matrix."""
-    columns = b.shape[0] if trans_b else b.shape[1]
-    # A few rows for all tiles before the next rows: memory is read in longer pieces.
-    rows = steps if trans_b else PACK_ROWS
-    for k in range(0, steps, rows):
-        count = min(rows, steps - k)
-        for tile in range(first_tile, last_tile):
-            place = strip + ((tile - first_tile) * steps + k) * tile_width
-            for j in range(0, tile_width, lanes):
-                column = tile * tile_width + j
-                used = max(0, min(lanes, columns - column))
-                column = min(column, columns - 1)
-                target = simd.at(strips, place + j), tile_width, lanes
-                if trans_b:
-                    source = simd.at(b, column * b.shape[1] + first_k + k)
-                    turn(copiers[0], (source, b.shape[1], used, count), target)
-                else:
-                    here = (first_k + k) * columns + column
-                    for row in range(rows, 2 * rows):
-                        prefetch(simd.at(b, here + row * columns))
-                    move(copiers[1], (simd.at(b, here), columns, count, used), target)
+    columns, depth = b.shape if trans_b else (b.shape[1], b.shape[0])
+    first_left = first_tile if trans_b else max(first_tile, min(last_tile, columns // tile_width))
+    if first_left > first_tile:
+        # A few rows for all full tiles before the next rows: memory is read in longer pieces.
+        for k in range(0, steps, PACK_ROWS):
+            here, rows = simd.at(b, (first_k + k) * columns + first_tile * tile_width), min(PACK_ROWS, steps - k)
+            source = here, columns, rows, tile_width, first_left - first_tile
+            deal(copiers[2], source, (simd.at(strips, strip + k * tile_width), steps * tile_width))
+    for tile in range(first_left, last_tile):
+        for j in range(0, tile_width, lanes):
+            column = tile * tile_width + j
+            used = max(0, min(lanes, columns - column))
+            column = min(column, columns - 1)
+            target = simd.at(strips, strip + (tile - first_tile) * steps * tile_width + j), tile_width, lanes
+            if trans_b:
+                turn(copiers[0], (simd.at(b, column * depth + first_k), depth, used, steps), target)
+            else:
+                move(copiers[1], (simd.at(b, first_k * columns + column), columns, steps, used), target)
 
 
 @lru_cache(maxsize=1024)

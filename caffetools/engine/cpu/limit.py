@@ -27,8 +27,8 @@ def multiply_add_limit(repeats: int = 5, dtype=np.float32, clock=time.perf_count
         128,
         20_000,
     )
-    a, b = np.ones(steps * rows, dtype), np.ones(steps * width, dtype)
-    c = np.zeros(threads * rows * width, dtype)
+    a, b, c = (aligned_empty(count, dtype) for count in (steps * rows, steps * width, threads * rows * width))
+    a[:] = b[:] = 1
     kernel = micro_kernel(dtype, rows, 2)
     best = float("inf")
     for _ in range(repeats + 1):

@@ -111,6 +111,12 @@ class Emitter:
     def load(self, pointer, index):
         return self.builder.load(self.vector_at(pointer, index), align=self.align)
 
+    def prefetch(self, pointer, to_write):
+        """Fetch a line; the pointer need not be valid."""
+        keep, data = 3, 1  # LLVM's numbers for "in all caches" and "not code"
+        hints = [ir.Constant(int32, hint) for hint in (int(to_write), keep, data)]
+        self.call("llvm.prefetch.p0", ir.VoidType(), self.builder.bitcast(pointer, cgutils.voidptr_t), *hints)
+
     def masked_load(self, pointer, index, mask, otherwise):
         """Load the lanes of the mask without touching the others, which come from `otherwise`."""
         name = f"llvm.masked.load.v{self.kind.lanes}{self.suffix}.p0"

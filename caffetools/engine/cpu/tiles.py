@@ -99,12 +99,6 @@ class TileEmitter(simd.Emitter):
             scalar = self.splat(self.builder.load(address, align=self.align), self.vector)
             self.add_products(m, scalar, vectors)
 
-    def prefetch(self, pointer, to_write):
-        """Fetch a line; the pointer need not be valid."""
-        keep, data = 3, 1  # LLVM's numbers for "in all caches" and "not code"
-        hints = [ir.Constant(simd.int32, hint) for hint in (int(to_write), keep, data)]
-        self.call("llvm.prefetch.p0", ir.VoidType(), self.builder.bitcast(pointer, cgutils.voidptr_t), *hints)
-
     def column(self, a, k, a_step):
         """Return the addresses of the tile's rows in column k of A."""
         start = self.at(a, self.times(k, a_step))

@@ -4,9 +4,11 @@
         out[j * out_step + i] = a[i * a_step + j]       i < rows <= lanes, j < columns
     move(address, (a, a_step, rows, columns), (out, out_step, width))
         out[i * out_step + j] = a[i * a_step + j]       i < rows, j < columns <= lanes
+    deal(address, (a, a_step, rows, columns, strips), (out, out_step))
+        out[s * out_step + i * columns + j] = a[i * a_step + s * columns + j]   s < strips, i < rows, j < columns
 
-Each row of `out` is one vector: lanes beyond those written become zero up to `width`, and are left alone from
-there on.
+`turn` and `move` write rows of one vector: lanes beyond those written become zero up to `width`, and are left alone
+from there on. `deal` cuts rows into strips of any width.
 """
 
 from __future__ import annotations
@@ -23,16 +25,15 @@ from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import CACHED, kernel
 from caffetools.engine.cpu.simd import number
 
-turn = simd.call_kernel
-move = simd.call_kernel
+turn = move = deal = simd.call_kernel
 
 
 class Strip(simd.KernelType):
-    """The type of a kernel that copies a strip, turned or as it is."""
+    """The type of a kernel that copies a strip or several; way: one of `WAYS`."""
 
-    def __init__(self, dtype, lanes: int, turned: bool):
-        self.turned = turned
-        super().__init__(dtype, lanes, f", {turned}")
+    def __init__(self, dtype, lanes: int, way: str):
+        self.way = way
+        super().__init__(dtype, lanes, f", {way}")
 
 
 register_model(Strip)(simd.KernelModel)
@@ -134,12 +135,39 @@ def _move(emitter, a, a_step, rows, columns, out, out_step, width):
                 emitter.store(vector, target, 0, written if masked else None)
 
 
+def _deal(emitter, a, a_step, rows, columns, strips, out, out_step):
+    builder, size = emitter.builder, number(emitter.kind.lanes)
+    whole = builder.mul(builder.sdiv(columns, size), size)
+    mask = emitter.lanes_below(builder.sub(columns, whole))
+    ahead = builder.mul(rows, a_step)
+
+    def copy(source, target, mask):
+        """Copy one vector of each row."""
+        with cgutils.for_range(builder, rows, intp=simd.int64) as loop:
+            here = emitter.at(source, builder.mul(loop.index, a_step))
+            emitter.prefetch(emitter.at(here, ahead), to_write=False)
+            vector = emitter.masked_load(here, 0, mask, emitter.zero) if mask else emitter.load(here, 0)
+            emitter.store(vector, target, builder.mul(loop.index, columns), mask)
+
+    with cgutils.for_range(builder, strips, intp=simd.int64) as strip:
+        source = emitter.at(a, builder.mul(strip.index, columns))
+        target = emitter.at(out, builder.mul(strip.index, out_step))
+        with cgutils.for_range_slice(builder, number(0), whole, size, intp=simd.int64) as (j, _):
+            copy(emitter.at(source, j), emitter.at(target, j), None)
+        with builder.if_then(builder.icmp_signed("<", whole, columns)):
+            copy(emitter.at(source, whole), emitter.at(target, whole), mask)
+
+
+#: For each way to copy, what writes the code, and how many integers follow the address of the source and of the target.
+WAYS = {"turn": (_turn, 3, 2), "move": (_move, 3, 2), "deal": (_deal, 4, 1)}
+
+
 @intrinsic
 def _emit_strip(typing_context, kind, source, target):
     def emit(context, builder, signature, values):
         emitter = simd.Emitter(builder, kind, context)
         arguments = (*cgutils.unpack_tuple(builder, values[1]), *cgutils.unpack_tuple(builder, values[2]))
-        (_turn if kind.turned else _move)(emitter, *arguments)
+        WAYS[kind.way][0](emitter, *arguments)
         return context.get_dummy_value()
 
     return types.void(kind, source, target), emit
@@ -152,21 +180,30 @@ def _copy_strip(kind, source, target):
 @cache
 def _compiled(kind):
     pointer = types.CPointer(kind.dtype)
-    source = types.Tuple([pointer, types.int64, types.int64, types.int64])
-    target = types.Tuple([pointer, types.int64, types.int64])
-    return numba.cfunc(types.void(kind, source, target), cache=CACHED)(_copy_strip)
+    operands = (types.Tuple([pointer, *[types.int64] * count]) for count in WAYS[kind.way][1:])
+    return numba.cfunc(types.void(kind, *operands), cache=CACHED)(_copy_strip)
+
+
+def _address(dtype, way):
+    return _compiled(Strip(numba.from_dtype(dtype), simd.lanes_of(dtype), way)).address
 
 
 @cache
 def turner(dtype) -> int:
     """Return the address of the kernel of `turn` for NumPy's type `dtype`."""
-    return _compiled(Strip(numba.from_dtype(dtype), simd.lanes_of(dtype), True)).address
+    return _address(dtype, "turn")
 
 
 @cache
 def mover(dtype) -> int:
     """Return the address of the kernel of `move` for NumPy's type `dtype`."""
-    return _compiled(Strip(numba.from_dtype(dtype), simd.lanes_of(dtype), False)).address
+    return _address(dtype, "move")
+
+
+@cache
+def dealer(dtype) -> int:
+    """Return the address of the kernel of `deal` for NumPy's type `dtype`."""
+    return _address(dtype, "deal")
 
 
 @kernel
