@@ -28,6 +28,8 @@ from caffetools.engine.cpu.tiles import ADD, multiply_tile
 
 #: Taps in one block: what they see of a tile's pixels stays in the first-level cache.
 K_BLOCK = 384
+#: Filters of so many elements, in no cache, are packed in the order in which they lie where rows are no further apart.
+NEAR, LARGE = 16, 1 << 18
 
 
 @parallel_kernel
@@ -39,9 +41,14 @@ def pack_filters(w, row_step, depth_offsets, rows, groups, panels, packed):
         group, panel = job // panel_count, job % panel_count
         start, height = panel_start(panels, panel), panel_height(panels, panel)
         place, source = (group * rows + start) * depth, group * group_step + start * row_step
-        for r in range(height):
+        if row_step < NEAR and group_step >= LARGE:
             for k in range(depth):
-                packed[place + k * height + r] = w[source + r * row_step + depth_offsets[k]]
+                for r in range(height):
+                    packed[place + k * height + r] = w[source + r * row_step + depth_offsets[k]]
+        else:
+            for r in range(height):
+                for k in range(depth):
+                    packed[place + k * height + r] = w[source + r * row_step + depth_offsets[k]]
 
 
 @parallel_kernel
