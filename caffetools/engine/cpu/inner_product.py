@@ -33,6 +33,8 @@ MOST_DOTS, DOT_OUTPUTS, DOT_TIMES = 8, 6, 12
 #: Bytes of such a batch that go by before the next ones: more than the first-level cache holds, so that pieces of
 #: weights are long.
 DOT_BYTES = 64 << 10
+#: Multiplications of such a batch from which on it is seen to that each of many threads has something to do.
+MANY_DOTS = 2_000_000
 #: Items and outputs of a plain matrix product.
 MANY = 256
 #: Products with fewer multiplications than this stay on the calling thread: waking others costs more. With few items
@@ -62,7 +64,9 @@ def inner_product(
     operations = batch * outputs * depth
     if batch <= MOST_DOTS:
         run = _dots_serial if operations < SERIAL_DOTS_BELOW else _dots_parallel
-        run(x, w, w[0] if bias is None else bias, flags, slope, y, *_dot_plan(batch, outputs, depth, x.dtype))
+        threads = numba.get_num_threads() if operations >= MANY_DOTS else 1
+        plan = _dot_plan(batch, outputs, depth, x.dtype, threads)
+        run(x, w, w[0] if bias is None else bias, flags, slope, y, *plan)
         return
     if min(batch, outputs) >= MANY and slope == 1:
         if bias is not None:
@@ -79,13 +83,14 @@ def inner_product(
 
 
 @lru_cache(maxsize=1024)
-def _dot_plan(batch, outputs, depth, dtype):
-    """Return the offsets of the rows of w that are multiplied at a time, and (how many that are, steps of a block, the
-    micro-kernel, the one for the last rows)."""
+def _dot_plan(batch, outputs, depth, dtype, threads):
+    """Return the offsets of the rows of w that are multiplied at a time, and (how many that are, how many times a job
+    has so many, steps of a block, the micro-kernel, the one for the last rows)."""
     count = min(DOT_OUTPUTS, max(1, 2 * simd.max_rows() // batch), outputs)
     steps = min(depth, DOT_BYTES // (batch * dtype.itemsize))
     last = micro_kernel(dtype, batch, outputs % count or count, form="dots")
-    return np.arange(count) * depth, (count, steps, micro_kernel(dtype, batch, count, form="dots"), last)
+    times = DOT_TIMES if threads <= 2 else max(1, min(DOT_TIMES, -(-outputs // (count * threads))))
+    return np.arange(count) * depth, (count, times, steps, micro_kernel(dtype, batch, count, form="dots"), last)
 
 
 @lru_cache(maxsize=1024)
@@ -128,14 +133,14 @@ def _multiply_job(job, w, bias, flags, slope, y, panels, row_offsets, tiling, pa
 
 @parallel_kernel
 def _dots_parallel(x, w, bias, flags, slope, y, w_rows, tiling):
-    size = tiling[0] * DOT_TIMES
+    size = tiling[0] * tiling[1]
     for job in numba.prange((w.shape[0] + size - 1) // size):
         _dots_job(job * size, x, w, bias, flags, slope, y, w_rows, tiling)
 
 
 @kernel
 def _dots_serial(x, w, bias, flags, slope, y, w_rows, tiling):
-    size = tiling[0] * DOT_TIMES
+    size = tiling[0] * tiling[1]
     for job in range((w.shape[0] + size - 1) // size):
         _dots_job(job * size, x, w, bias, flags, slope, y, w_rows, tiling)
 
@@ -151,10 +156,10 @@ def _rectify(values, slope):
 def _dots_job(first, x, w, bias, flags, slope, y, w_rows, tiling):
     """Multiply a few items with some weights, which are read once, in order."""
     outputs, depth = w.shape
-    count, most_steps, dot_kernel, last_kernel = tiling
+    count, times, most_steps, dot_kernel, last_kernel = tiling
     for first_k in range(0, depth, most_steps):
         steps = min(most_steps, depth - first_k)
-        for row in range(first, min(first + count * DOT_TIMES, outputs), count):
+        for row in range(first, min(first + count * times, outputs), count):
             operands = simd.at(x, first_k), depth, simd.at(w, row * depth + first_k), simd.at(w_rows, 0), count * depth
             multiply_tile(
                 dot_kernel if row + count <= outputs else last_kernel,
@@ -163,7 +168,7 @@ def _dots_job(first, x, w, bias, flags, slope, y, w_rows, tiling):
             )
     if slope != y.dtype.type(1):
         for n in range(y.shape[0]):
-            _rectify(y[n, first : first + count * DOT_TIMES], slope)
+            _rectify(y[n, first : first + count * times], slope)
 
 
 @kernel
