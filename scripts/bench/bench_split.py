@@ -1,6 +1,6 @@
 """Count how many times faster more cores could be, by the way in which the work is split alone.
 
-    python -m scripts.bench.bench_split [--only alexnet,...] [--batch 1] [--threads 2,8,64] [--passes 10] [--layers 10]
+    python -m scripts.bench.bench_split [--only alexnet,...] [--batch 1] [--threads 2,8,64] [--passes 6] [--layers 10]
 
 The machine need not have the cores. Kernels cut their loops for the given numbers of threads, but the threads' pieces
 run one after another and each is timed (see `in_turns`); the fastest of the passes counts. With n cores a loop would
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(NETS), help="nets, separated by commas")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", default="2,4,8,16,32,64")
-    parser.add_argument("--passes", type=int, default=10)
+    parser.add_argument("--passes", type=int, default=6)
     parser.add_argument("--layers", type=int, default=0, help="so many loops of each net")
     args = parser.parse_args()
     threads = sorted({int(text) for text in args.threads.split(",")})
