@@ -71,30 +71,29 @@ def gemm(
     if depth == 0:
         c *= beta
         return
-    scalar = c.dtype.type
-    alpha, beta = scalar(alpha), scalar(beta)
+    alpha, beta = float(alpha), float(beta)
     serial = rows * columns * depth < SERIAL_BELOW
     threads = 1 if serial else numba.get_num_threads()
     if not trans_a and not trans_b and rows <= simd.max_rows():
         run = _thin_serial if serial else _thin_parallel
-        thin, row_offsets = _thin_plan(rows, columns, depth, threads, c.dtype)
-        run(alpha, a, b, beta, c, thin, row_offsets, thread_scratch("gemm b", THIN_STEPS * thin[1], c.dtype))
+        plan, ends = _thin_plan(rows, columns, depth, threads, c.dtype)
+        run(alpha, a, b, beta, c, plan, *thread_scratch("gemm b", ends, c.dtype))
         return
-    panels, row_offsets, tiling, layout, copiers = _plan(rows, columns, depth, trans_a, trans_b, threads, c.dtype)
-    packed = scratch("gemm a", rows * depth, c.dtype) if layout[2] else a.reshape(-1)
-    size = tiling[2] * tiling[3] * tiling[1]
-    strips = (scratch("gemm b", size, c.dtype), 0) if serial else thread_scratch("gemm b", size, c.dtype)
+    plan, packs, size = _plan(rows, columns, depth, trans_a, trans_b, threads, c.dtype)
+    strips, strip_step = (scratch("gemm b", size, c.dtype), 0) if serial else thread_scratch("gemm b", size, c.dtype)
+    packed = scratch("gemm a", rows * depth, c.dtype) if packs else strips
     run = _multiply_serial if serial else _multiply_parallel
-    run(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, copiers)
+    run(alpha, a, b, beta, c, plan, packed, strips, strip_step)
 
 
 @lru_cache(maxsize=1024)
 def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
-    """Return how a product is cut.
+    """Return how a product is cut, in one array, since each argument of a compiled function costs time; whether A is
+    packed; and how many elements of B a job packs.
 
-    That is the panels of A, the offsets of the rows of a panel, (lanes, columns of a tile of C, steps of a block, tiles
-    and panels of a job), (trans_a, trans_b, whether A is packed, whether B is read as it lies), and the kernels that
-    pack.
+    The array holds (trans_a, trans_b, whether A is packed, whether B is read as it lies), the panels of A, (lanes,
+    columns of a tile of C, steps of a block, tiles and panels of a job), the kernels that pack, and the offsets of the
+    rows of a panel.
     """
     lanes = simd.lanes_of(dtype)
     vectors = 2 if columns > lanes else 1
@@ -113,9 +112,18 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     packs = aliased and not low and columns >= PACK_COLUMNS
     form = "columns" if trans_a or packs else "rows"
     tiling = lanes, width, steps, tile_block, panel_block
-    layout = trans_a, trans_b, packs, direct
-    offsets = np.arange(panels.tall) * depth
-    return panels.with_kernels(dtype, vectors, form=form), offsets, tiling, layout, copiers_of(dtype)
+    cut = *panels.with_kernels(dtype, vectors, form=form), *tiling, *copiers_of(dtype)
+    plan = np.array([trans_a, trans_b, packs, direct, *cut, *(np.arange(panels.tall) * depth)], np.int64)
+    return plan, packs, steps * tile_block * width
+
+
+@kernel
+def _parts_of_plan(plan):
+    """Return the parts of the array that `_plan` makes."""
+    layout = plan[0] != 0, plan[1] != 0, plan[2] != 0, plan[3] != 0
+    panels = plan[4], plan[5], plan[6], plan[7], plan[8]
+    tiling = plan[9], plan[10], plan[11], plan[12], plan[13]
+    return layout, panels, tiling, (plan[14], plan[15], plan[16]), plan[17:]
 
 
 def _few_blocks(rows, tiles, most, panel_count, threads):
@@ -173,22 +181,28 @@ def reading_of_b(
 
 
 @parallel_kernel
-def _multiply_parallel(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, copiers):
+def _multiply_parallel(alpha, a, b, beta, c, plan, packed, strips, strip_step):
+    layout, panels, tiling, copiers, row_offsets = _parts_of_plan(plan)
+    scales = c.dtype.type(alpha), c.dtype.type(beta)
     if layout[2]:
         for part in numba.prange(pack_count(layout[0], a, panels)):
             pack_a(copiers, layout[0], a, panels, part, tiling[0], packed)
+    lying = packed if layout[2] else a.reshape(-1)
     for job in numba.prange(_job_count(c.shape[1], panels, tiling)):
-        strip = numba.get_thread_id() * strips[1]
-        _multiply_job(job, layout, alpha, packed, b, strips[0], strip, beta, c, panels, row_offsets, tiling, copiers)
+        strip = numba.get_thread_id() * strip_step
+        _multiply_job(job, layout, scales, lying, b, strips, strip, c, panels, row_offsets, tiling, copiers)
 
 
 @kernel
-def _multiply_serial(layout, alpha, a, packed, b, strips, beta, c, panels, row_offsets, tiling, copiers):
+def _multiply_serial(alpha, a, b, beta, c, plan, packed, strips, strip_step):
+    layout, panels, tiling, copiers, row_offsets = _parts_of_plan(plan)
+    scales = c.dtype.type(alpha), c.dtype.type(beta)
     if layout[2]:
         for part in range(pack_count(layout[0], a, panels)):
             pack_a(copiers, layout[0], a, panels, part, tiling[0], packed)
+    lying = packed if layout[2] else a.reshape(-1)
     for job in range(_job_count(c.shape[1], panels, tiling)):
-        _multiply_job(job, layout, alpha, packed, b, strips[0], 0, beta, c, panels, row_offsets, tiling, copiers)
+        _multiply_job(job, layout, scales, lying, b, strips, 0, c, panels, row_offsets, tiling, copiers)
 
 
 @kernel
@@ -204,8 +218,9 @@ def parts(total, size):
 
 
 @kernel
-def _multiply_job(job, layout, alpha, a, b, strips, strip, beta, c, panels, row_offsets, tiling, copiers):
-    """Compute one block of C: `panel_block` panels of A times `tile_block` tiles of B."""
+def _multiply_job(job, layout, scales, a, b, strips, strip, c, panels, row_offsets, tiling, copiers):
+    """Compute one block of C: `panel_block` panels of A times `tile_block` tiles of B; scales: (alpha, beta)."""
+    alpha, beta = scales
     trans_a, trans_b, packs, direct = layout
     rows, columns = c.shape
     depth = b.shape[1] if trans_b else b.shape[0]
@@ -304,8 +319,8 @@ def pack_b(copiers, trans_b, b, first_k, steps, first_tile, last_tile, lanes, ti
 
 @lru_cache(maxsize=1024)
 def _thin_plan(rows, columns, depth, threads, dtype):
-    """Return (micro-kernel of all rows, columns of a tile, columns of a job, kernel of `move`, lanes), and the offsets
-    of the rows."""
+    """Return an array with (micro-kernel of all rows, columns of a tile, columns of a job, kernel of `move`, lanes) and
+    the offsets of the rows; and how many elements of B are copied at its end."""
     lanes = simd.lanes_of(dtype)
     vectors = 4 if rows <= simd.max_rows(4) else 2
     width = vectors * lanes
@@ -313,30 +328,33 @@ def _thin_plan(rows, columns, depth, threads, dtype):
     jobs = 1 if threads == 1 else max(1, min(JOBS, tiles // THIN_TILES))
     job_width = -(-tiles // jobs) * width
     thin = micro_kernel(dtype, rows, vectors, form="rows"), width, job_width, mover(dtype), lanes
-    return thin, np.arange(rows) * depth
+    return np.array([*thin, *(np.arange(rows) * depth)], np.int64), THIN_STEPS * width
 
 
 @parallel_kernel
-def _thin_parallel(alpha, a, b, beta, c, thin, row_offsets, ends):
-    for job in numba.prange((c.shape[1] + thin[2] - 1) // thin[2]):
-        _thin_job(job, alpha, a, b, beta, c, thin, row_offsets, ends[0], numba.get_thread_id() * ends[1])
+def _thin_parallel(alpha, a, b, beta, c, plan, ends, end_step):
+    scales = c.dtype.type(alpha), c.dtype.type(beta)
+    for job in numba.prange((c.shape[1] + plan[2] - 1) // plan[2]):
+        _thin_job(job, scales, a, b, c, plan, ends, numba.get_thread_id() * end_step)
 
 
 @kernel
-def _thin_serial(alpha, a, b, beta, c, thin, row_offsets, ends):
-    for job in range((c.shape[1] + thin[2] - 1) // thin[2]):
-        _thin_job(job, alpha, a, b, beta, c, thin, row_offsets, ends[0], 0)
+def _thin_serial(alpha, a, b, beta, c, plan, ends, end_step):
+    scales = c.dtype.type(alpha), c.dtype.type(beta)
+    for job in range((c.shape[1] + plan[2] - 1) // plan[2]):
+        _thin_job(job, scales, a, b, c, plan, ends, 0)
 
 
 @kernel
-def _thin_job(job, alpha, a, b, beta, c, thin, row_offsets, ends, end):
-    """Compute some columns of C from a few rows of B after the others, as they lie."""
-    thin_kernel, width, job_width, mover, lanes = thin
+def _thin_job(job, scales, a, b, c, plan, ends, end):
+    """Compute some columns of C from a few rows of B after the others, as they lie; scales: (alpha, beta)."""
+    alpha, beta = scales
+    thin_kernel, width, job_width, mover, lanes = plan[0], plan[1], plan[2], plan[3], plan[4]
     depth, columns = b.shape
     first, last = job * job_width, min((job + 1) * job_width, columns)
     _scale(c, 0, c.shape[0], first, last, beta)
     zero = c.dtype.type(0)
-    offsets = simd.at(row_offsets, 0)  # the first of them is 0
+    offsets = simd.at(plan, 5)  # the first of them is 0
     for first_k in range(0, depth, THIN_STEPS):
         steps = min(THIN_STEPS, depth - first_k)
         flags = ADD if first_k > 0 or beta != zero else 0

@@ -55,69 +55,82 @@ def inner_product(
     if w.shape[1] != depth or y.shape != (batch, outputs):
         shapes = f"shapes do not fit: {x.shape}, {w.shape}, {y.shape}"
         check(False, "x (m, k) w (n, k) = y (m, n)", shapes)
-    if batch == 0 or outputs == 0:
-        return
-    if depth == 0:
+    operations, slope = batch * outputs * depth, float(slope)
+    if operations == 0:
         y[:] = 0 if bias is None else np.where(bias < 0, bias * slope, bias)
         return
-    flags, slope = 0 if bias is None else BIAS, x.dtype.type(slope)
-    operations = batch * outputs * depth
     if batch <= MOST_DOTS:
         run = _dots_serial if operations < SERIAL_DOTS_BELOW else _dots_parallel
         threads = numba.get_num_threads() if operations >= MANY_DOTS else 1
-        plan = _dot_plan(batch, outputs, depth, x.dtype, threads)
-        run(x, w, w[0] if bias is None else bias, flags, slope, y, *plan)
+        plan, nothing = _dot_plan(batch, outputs, depth, x.dtype, threads)
+        offset, flags = (nothing, 0) if bias is None else (bias, BIAS)
+        run(x, w, offset, flags, slope, y, plan)
         return
     if min(batch, outputs) >= MANY and slope == 1:
         if bias is not None:
             y[:] = bias
         gemm(False, True, 1, x, w, 0 if bias is None else 1, y)
         return
-    panels, row_offsets, tiling = _plan(outputs, batch, depth, x.dtype)
-    _, tile_width, tiles = tiling
-    packed = scratch("inner product x", tiles * tile_width * depth, x.dtype)
-    results = thread_scratch("inner product y", PANEL_BLOCK * TILE_BLOCK * panels[1] * tile_width, x.dtype)
-    offset = packed if bias is None else bias
+    plan, packed_size, results_size = _plan(outputs, batch, depth, x.dtype)
+    packed = scratch("inner product x", packed_size, x.dtype)
+    results, step = thread_scratch("inner product y", results_size, x.dtype)
     run = _multiply_serial if operations < SERIAL_BELOW else _multiply_parallel
-    run(x, w, offset, flags, slope, y, panels, row_offsets, tiling, packed, results, turner(x.dtype))
+    offset, flags = (packed, 0) if bias is None else (bias, BIAS)
+    run(x, w, offset, flags, slope, y, plan, packed, results, step)
 
 
 @lru_cache(maxsize=1024)
 def _dot_plan(batch, outputs, depth, dtype, threads):
-    """Return the offsets of the rows of w that are multiplied at a time, and (how many that are, how many times a job
-    has so many, steps of a block, the micro-kernel, the one for the last rows)."""
+    """Return an array with (how many rows of w are multiplied at a time, how many times a job has so many, steps of a
+    block, the micro-kernel, the one for the last rows) and the offsets of the rows, since each argument of a compiled
+    function costs time; and a stand-in for a bias that is not there."""
     count = min(DOT_OUTPUTS, max(1, 2 * simd.max_rows() // batch), outputs)
     steps = min(depth, DOT_BYTES // (batch * dtype.itemsize))
     last = micro_kernel(dtype, batch, outputs % count or count, form="dots")
     times = DOT_TIMES if threads <= 2 else max(1, min(DOT_TIMES, -(-outputs // (count * threads))))
-    return np.arange(count) * depth, (count, times, steps, micro_kernel(dtype, batch, count, form="dots"), last)
+    plan = count, times, steps, micro_kernel(dtype, batch, count, form="dots"), last, *(np.arange(count) * depth)
+    return np.array(plan, np.int64), np.empty(1, dtype)
 
 
 @lru_cache(maxsize=1024)
 def _plan(outputs, batch, depth, dtype):
-    """Return the panels of w, the offsets of a panel's rows, and (lanes, items of a tile, tiles)."""
+    """Return an array with the panels of w, (lanes, items of a tile, tiles), the kernel of `turn` and the offsets of a
+    panel's rows; and the sizes of the packed batch and of a job's results."""
     lanes = simd.lanes_of(dtype)
     vectors = 2 if batch > lanes else 1
     panels = Panels.cut(outputs)
-    tiling = lanes, vectors * lanes, -(-batch // (vectors * lanes))
-    return panels.with_kernels(dtype, vectors, form="rows"), np.arange(panels.tall) * depth, tiling
-
-
-@parallel_kernel
-def _multiply_parallel(x, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results, turner):
-    for tile in numba.prange(tiling[2]):
-        _pack_batch(turner, x, tile, tiling, packed)
-    for job in numba.prange((panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK):
-        place = numba.get_thread_id() * results[1]
-        _multiply_job(job, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results[0], place, turner)
+    width = vectors * lanes
+    tiles = -(-batch // width)
+    cut = *panels.with_kernels(dtype, vectors, form="rows"), lanes, width, tiles, turner(dtype)
+    plan = np.array([*cut, *(np.arange(panels.tall) * depth)], np.int64)
+    return plan, tiles * width * depth, PANEL_BLOCK * TILE_BLOCK * panels.tall * width
 
 
 @kernel
-def _multiply_serial(x, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results, turner):
+def _parts_of_plan(plan):
+    """Return the parts of the array that `_plan` makes."""
+    return (plan[0], plan[1], plan[2], plan[3], plan[4]), (plan[5], plan[6], plan[7]), plan[8], plan[9:]
+
+
+@parallel_kernel
+def _multiply_parallel(x, w, bias, flags, slope, y, plan, packed, results, step):
+    panels, tiling, turner, row_offsets = _parts_of_plan(plan)
+    factor = y.dtype.type(slope)
+    for tile in numba.prange(tiling[2]):
+        _pack_batch(turner, x, tile, tiling, packed)
+    for job in numba.prange((panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK):
+        place = numba.get_thread_id() * step
+        _multiply_job(job, w, bias, flags, factor, y, panels, row_offsets, tiling, packed, results, place, turner)
+
+
+@kernel
+def _multiply_serial(x, w, bias, flags, slope, y, plan, packed, results, step):
+    panels, tiling, turner, row_offsets = _parts_of_plan(plan)
+    factor = y.dtype.type(slope)
     for tile in range(tiling[2]):
         _pack_batch(turner, x, tile, tiling, packed)
     for job in range((panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK):
-        _multiply_job(job, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results[0], 0, turner)
+        _multiply_job(job, w, bias, flags, factor, y, panels, row_offsets, tiling, packed, results, 0, turner)
 
 
 @kernel
@@ -132,17 +145,17 @@ def _multiply_job(job, w, bias, flags, slope, y, panels, row_offsets, tiling, pa
 
 
 @parallel_kernel
-def _dots_parallel(x, w, bias, flags, slope, y, w_rows, tiling):
-    size = tiling[0] * tiling[1]
+def _dots_parallel(x, w, bias, flags, slope, y, plan):
+    size, factor = plan[0] * plan[1], y.dtype.type(slope)
     for job in numba.prange((w.shape[0] + size - 1) // size):
-        _dots_job(job * size, x, w, bias, flags, slope, y, w_rows, tiling)
+        _dots_job(job * size, x, w, bias, flags, factor, y, plan)
 
 
 @kernel
-def _dots_serial(x, w, bias, flags, slope, y, w_rows, tiling):
-    size = tiling[0] * tiling[1]
+def _dots_serial(x, w, bias, flags, slope, y, plan):
+    size, factor = plan[0] * plan[1], y.dtype.type(slope)
     for job in range((w.shape[0] + size - 1) // size):
-        _dots_job(job * size, x, w, bias, flags, slope, y, w_rows, tiling)
+        _dots_job(job * size, x, w, bias, flags, factor, y, plan)
 
 
 @kernel
@@ -153,14 +166,14 @@ def _rectify(values, slope):
 
 
 @kernel
-def _dots_job(first, x, w, bias, flags, slope, y, w_rows, tiling):
+def _dots_job(first, x, w, bias, flags, slope, y, plan):
     """Multiply a few items with some weights, which are read once, in order."""
     outputs, depth = w.shape
-    count, times, most_steps, dot_kernel, last_kernel = tiling
+    count, times, most_steps, dot_kernel, last_kernel = plan[0], plan[1], plan[2], plan[3], plan[4]
     for first_k in range(0, depth, most_steps):
         steps = min(most_steps, depth - first_k)
         for row in range(first, min(first + count * times, outputs), count):
-            operands = simd.at(x, first_k), depth, simd.at(w, row * depth + first_k), simd.at(w_rows, 0), count * depth
+            operands = simd.at(x, first_k), depth, simd.at(w, row * depth + first_k), simd.at(plan, 5), count * depth
             multiply_tile(
                 dot_kernel if row + count <= outputs else last_kernel,
                 (steps, *operands),
