@@ -52,7 +52,7 @@ bench: .venv/installed-bench ## compare with PyTorch in time and memory, measure
 	$(BIN)/python -m scripts.bench.bench_dispatch
 	$(BIN)/python -m scripts.bench.bench_start
 
-bench-more: .venv/installed-bench ## measure data layers, nets that train from databases, and how steps scale (15 minutes)
+bench-more: .venv/installed-bench ## measure data layers, nets that train from databases, and how steps scale (20 minutes)
 	$(BIN)/python -m scripts.bench.bench_data
 	$(BIN)/python -m scripts.bench.bench_data --nets all --seconds 5
 	$(BIN)/python -m scripts.bench.bench_scaling

@@ -96,8 +96,8 @@ def between(events: list[Event]) -> int:
 
 def speedups(alone: list[Event], split: list[Event]) -> tuple[float, float]:
     """Return how many times as long as `split` a pass on one thread takes, without and with what is between loops."""
-    loops = longest(alone), longest(split)
-    return loops[0] / loops[1], (loops[0] + between(alone)) / (loops[1] + between(split))
+    loops, rest = (longest(alone), longest(split)), between(alone)  # which the number of threads does not change
+    return loops[0] / loops[1], (loops[0] + rest) / (loops[1] + rest)
 
 
 def losses(alone: list[Event], split: list[Event], threads: int) -> list[tuple[str, float, float]]:
