@@ -10,9 +10,9 @@ Parameters: W_x (4H, D), b (4H), [W_s (4H, D_static)], W_h (4H, H).
 from __future__ import annotations
 
 import numba
-import numpy as np
 
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.step_inputs import multiply_inputs, pack_inputs
 from caffetools.engine.cpu.step_product import UNITS, fetch, multiply_step, store
 from caffetools.engine.cpu.tiles import ADD
 from caffetools.layers import lstm_unit
@@ -34,48 +34,71 @@ class LSTMLayer(RecurrentLayer):
     def allocate(self):
         self.cells = lstm_unit.cells(self.window, self.streams, self.hidden, self.dtype)
 
-    def steps_forward(self, x, start, cont, weights_x, weights_h):
+    def steps_forward(self, x, start, cont, weights_x, weights_h, out):
         h, c = self.states
-        _forward(x, start, cont, weights_x, weights_h, c, h, self.h_continued, *self.cells)
+        _forward(x, start, cont, weights_x, weights_h, c, h, self.h_continued, out, *self.cells)
 
     def steps_backward(self, dh, cont, weights_h):
         _backward(dh, cont, weights_h, self.dz, *self.cells)
-
-    def write_outputs(self, top, steps):
-        np.copyto(top.data[steps], self.states[0][1:])
 
     def output_gradients(self, top):
         return top.diff
 
 
 @parallel_kernel
-def _forward(x, start, cont, weights_x, weights_h, c, h, h_continued, cells, work, copier):
-    """Do some steps."""
-    steps, streams, hidden = h_continued.shape
-    for block in numba.prange(cells.shape[0]):
-        fetch(c, 0, hidden, block, 1, cells[block, 0], C, copier)
-        fetch(start, 0, hidden, block, 4, work[block], START, copier)
-        multiply_step(weights_x, block, x, 0, cells, (block * (steps + 1) + 1) * streams * CELLS, CELLS, 0)
-    for t in range(steps):
+def _forward(x, start, cont, weights_x, weights_h, c, h, h_continued, out, cells, work, copier):
+    """Do all steps, those of a window at a time."""
+    window, streams, hidden = h_continued.shape
+    for first in range(0, cont.shape[0], window):
+        rows = x[first * streams : (first + window) * streams]
+        for tile in numba.prange(weights_x[0]):
+            pack_inputs(weights_x, tile, rows)
         for block in numba.prange(cells.shape[0]):
-            _forward_block(t, block, cont, weights_h, c, h, h_continued, cells[block], work[block], copier)
+            _begin_block(first, block, start, cont, c, h, h_continued, cells[block], work[block], copier)
+            multiply_inputs(weights_x, block, rows, cells, (block * (window + 1) + 1) * streams * CELLS, CELLS)
+        for t in range(window):
+            for block in numba.prange(cells.shape[0]):
+                _forward_block(
+                    first, t, block, cont, weights_h, c, h, h_continued, out, cells[block], work[block], copier
+                )
 
 
 @kernel
-def _forward_block(t, block, cont, weights_h, c, h, h_continued, cells, work, copier):
-    steps, streams, hidden = h_continued.shape
+def _begin_block(first, block, start, cont, c, h, h_continued, cells, work, copier):
+    """Begin a window with the states after the last one."""
+    window, streams, hidden = h_continued.shape
+    last = h.size - streams * hidden
+    fetch(start, 0, hidden, block, 4, work, START, copier)
+    fetch(c, last, hidden, block, 1, cells[0], C, copier)
+    fetch(h, last, hidden, block, 1, work, H, copier)
+    _continue(cont[first], work)
+    store(work, H, h_continued, 0, hidden, block, 1, copier)
+
+
+@kernel
+def _continue(cont, work):
+    """Make h zero where a sequence starts."""
+    for n in range(work.shape[0]):
+        for j in range(UNITS):
+            work[n, H + j] *= cont[n]
+
+
+@kernel
+def _forward_block(first, t, block, cont, weights_h, c, h, h_continued, out, cells, work, copier):
+    window, streams, hidden = h_continued.shape
     here, there = t * streams * hidden, (t + 1) * streams * hidden
     multiply_step(weights_h, block, h_continued, here, cells, (t + 1) * streams * CELLS, CELLS, ADD)
     for n in range(streams):
         for j in range(4 * UNITS):
             cells[t + 1, n, j] += work[n, START + j]
-    unit_forward(cells[t], cells[t + 1], work, cont[t])
-    store(cells[t + 1], C, c, there, hidden, block, 1, copier)
-    store(work, H, h, there, hidden, block, 1, copier)
-    if t + 1 < steps:
-        for n in range(streams):
-            for j in range(UNITS):
-                work[n, H + j] *= cont[t + 1, n]
+    unit_forward(cells[t], cells[t + 1], work, cont[first + t])
+    store(work, H, out, (first + t) * streams * hidden, hidden, block, 1, copier)
+    if t + 1 == window or len(h) > 1:
+        place = there if len(h) > 1 else 0
+        store(cells[t + 1], C, c, place, hidden, block, 1, copier)
+        store(work, H, h, place, hidden, block, 1, copier)
+    if t + 1 < window:
+        _continue(cont[first + t + 1], work)
         store(work, H, h_continued, there, hidden, block, 1, copier)
 
 

@@ -16,6 +16,7 @@ from caffetools.engine.cpu.exponential import tanh
 from caffetools.engine.cpu.gemm import gemm
 from caffetools.engine.cpu.inner_product import inner_product
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.step_inputs import multiply_inputs, pack_inputs
 from caffetools.engine.cpu.step_product import UNITS, fetch, multiply_step, store
 from caffetools.engine.cpu.tiles import ADD
 from caffetools.engine.cpu.turn import mover
@@ -51,17 +52,17 @@ class RNNLayer(RecurrentLayer):
         self.cells = np.zeros((blocks, self.window, self.streams, CELLS), self.dtype)
         self.copier = mover(self.dtype), simd.lanes_of(self.dtype)
 
-    def steps_forward(self, x, start, cont, weights_x, weights_h):
-        _forward(x, start, cont, weights_x, weights_h, self.states[0], self.h_continued, self.cells, self.copier)
+    def steps_forward(self, x, start, cont, weights_x, weights_h, out):
+        h = self.states[0]
+        _forward(x, start, cont, weights_x, weights_h, h, self.h_continued, out, self.cells, self.copier)
 
     def steps_backward(self, dh, cont, weights_h):
         _backward(dh, cont, weights_h, self.dz, self.cells, self.copier)
 
-    def write_outputs(self, top, steps):
-        h = self.states[0][1:].reshape(-1, self.hidden)
-        outputs = self.outputs[: len(h)]
-        inner_product(h, self.blobs[self.w_o].data, self.blobs[self.b_o].data, outputs)
-        np.tanh(outputs, out=top.data[steps].reshape(outputs.shape))
+    def write_outputs(self, top):
+        y = top.data.reshape(self.outputs.shape)
+        inner_product(y, self.blobs[self.w_o].data, self.blobs[self.b_o].data, self.outputs)
+        np.tanh(self.outputs, out=y)
 
     def output_gradients(self, top):
         shape = self.d_outputs.shape
@@ -81,30 +82,49 @@ class RNNLayer(RecurrentLayer):
 
 
 @parallel_kernel
-def _forward(x, start, cont, weights_x, weights_h, h, h_continued, cells, copier):
-    """Do some steps; cells: (blocks, T, N, CELLS)."""
-    steps, streams, hidden = h_continued.shape
-    for block in numba.prange(cells.shape[0]):
-        for t in range(steps):
-            fetch(start, 0, hidden, block, 1, cells[block, t], 0, copier)
-        multiply_step(weights_x, block, x, 0, cells, block * steps * streams * CELLS, CELLS, ADD)
-    for t in range(steps):
+def _forward(x, start, cont, weights_x, weights_h, h, h_continued, out, cells, copier):
+    """Do all steps, those of a window at a time; cells: (blocks, window, N, CELLS)."""
+    window, streams, hidden = h_continued.shape
+    for first in range(0, cont.shape[0], window):
+        rows = x[first * streams : (first + window) * streams]
+        for tile in numba.prange(weights_x[0]):
+            pack_inputs(weights_x, tile, rows)
         for block in numba.prange(cells.shape[0]):
-            _forward_block(t, block, cont, weights_h, h, h_continued, cells[block, t], copier)
+            _begin_block(first, block, cont, h, h_continued, cells[block, 0], copier)
+            multiply_inputs(weights_x, block, rows, cells, block * window * streams * CELLS, CELLS)
+        for t in range(window):
+            for block in numba.prange(cells.shape[0]):
+                _forward_block(
+                    first, t, block, start, cont, weights_h, h, h_continued, out, cells[block, t], copier
+                )
 
 
 @kernel
-def _forward_block(t, block, cont, weights_h, h, h_continued, cells, copier):
-    steps, streams, hidden = h_continued.shape
+def _begin_block(first, block, cont, h, h_continued, cells, copier):
+    """Begin a window with the state after the last one."""
+    window, streams, hidden = h_continued.shape
+    fetch(h, h.size - streams * hidden, hidden, block, 1, cells, DH, copier)
+    for n in range(streams):
+        for j in range(UNITS):
+            cells[n, DH + j] *= cont[first, n]
+    store(cells, DH, h_continued, 0, hidden, block, 1, copier)
+
+
+@kernel
+def _forward_block(first, t, block, start, cont, weights_h, h, h_continued, out, cells, copier):
+    window, streams, hidden = h_continued.shape
     here, there = t * streams * hidden, (t + 1) * streams * hidden
     multiply_step(weights_h, block, h_continued, here, cells, 0, CELLS, ADD)
+    fetch(start, 0, hidden, block, 1, cells, DH, copier)
     for n in range(streams):
-        goes_on = cont[min(t + 1, steps - 1), n]
+        goes_on = cont[min(first + t + 1, cont.shape[0] - 1), n]
         for j in range(UNITS):
-            cells[n, j] = tanh(cells[n, j])
+            cells[n, j] = tanh(cells[n, j] + cells[n, DH + j])
             cells[n, DH + j] = cells[n, j] * goes_on
-    store(cells, 0, h, there, hidden, block, 1, copier)
-    if t + 1 < steps:
+    if t + 1 == window or len(h) > 1:
+        store(cells, 0, h, there if len(h) > 1 else 0, hidden, block, 1, copier)
+    store(cells, 0, out, (first + t) * streams * hidden, hidden, block, 1, copier)
+    if t + 1 < window:
         store(cells, DH, h_continued, there, hidden, block, 1, copier)
 
 

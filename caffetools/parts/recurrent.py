@@ -24,22 +24,24 @@ import numpy as np
 
 from caffetools.engine.aligned import aligned_empty, aligned_zeros
 from caffetools.engine.cpu.gemm import gemm
+from caffetools.engine.cpu.step_inputs import InputWeights
 from caffetools.engine.cpu.step_product import StepWeights
 from caffetools.glog import check, check_eq, check_ge, check_gt, info, note
 from caffetools.layer import TEST, Layer
 
 #: Steps that are done at a time, at least: with fewer, the products with W_x would have too few rows.
-FEWEST_STEPS = 5
+FEWEST_STEPS = 4
 
 
 class RecurrentLayer(Layer):
-    """The base of LSTM and RNN, which implement `allocate`, `steps_forward`, `steps_backward`, `write_outputs` and
-    `output_gradients`.
+    """The base of LSTM and RNN, which implement `allocate`, `steps_forward`, `steps_backward`, `output_gradients`
+    and, where outputs are not the hidden states, `write_outputs`.
 
     gates: size of z_t in units of H. state_names: the states that go from step to step, the hidden one first.
-    `states[i]` is (`window` + 1, N, H) and holds the state before the first of some steps, then those after each; `dz`
-    is (T, N, gates H), made for the first pass backward. `window` is T, but in the TEST phase a divisor of T: there
-    nobody looks at steps that are over.
+    `states[i]` is (T + 1, N, H) and holds the states after the steps, from the second place on, or (1, N, H), those
+    after the last step, where `window`, the number of steps that are done at a time, is less than T. It is T, but in
+    the TEST phase a divisor of T: there nobody looks at steps that are over. `dz` is (T, N, gates H), made for the
+    first pass backward.
     """
 
     gates: int
@@ -150,12 +152,13 @@ class RecurrentLayer(Layer):
         """Make the arrays for `window` steps; the states begin with zeros."""
         streams, hidden, dtype = self.streams, self.hidden, self.dtype
         self.window = window
-        self.states = [aligned_zeros((window + 1, streams, hidden), dtype) for _ in self.state_names]
+        count = window + 1 if window == self.steps else 1
+        self.states = [aligned_zeros((count, streams, hidden), dtype) for _ in self.state_names]
         # The hidden states as W_h sees them: zero where a sequence starts.
         self.h_continued = aligned_empty((window, streams, hidden), dtype)
         inputs = self.blobs[self.w_x].shape[1]
         self.forget_kept()
-        self.weights_x = StepWeights("x", window * streams, inputs, hidden, self.gates, dtype, turned=True)
+        self.weights_x = InputWeights(window * streams, inputs, hidden, self.gates, dtype)
         self.allocate()
 
     def _restore(self, last):
@@ -174,23 +177,16 @@ class RecurrentLayer(Layer):
 
     def _forward(self, bottom, top):
         """Go forward from the states `first`, `window` steps at a time."""
-        cont = bottom[1].data
         self.start[:] = self.blobs[self.b].data
         if self.has_static:
             w_s = self.blobs[self.w_s].data
             gemm(False, True, 1, bottom[2].data.reshape(-1, w_s.shape[1]), w_s, 1, self.start)
-        x = bottom[0].data.reshape(self.steps, self.streams, self.blobs[self.w_x].shape[1])
-        weights = self._weights() if self.streams else ()
         for state, first in zip(self.states, self.first, strict=True):
             state[-1] = first
-        for step in range(0, self.steps, self.window):
-            here = slice(step, step + self.window)
-            for state in self.states:
-                state[0] = state[-1]
-            np.multiply(self.states[0][0], cont[step, :, None], out=self.h_continued[0])
-            if self.streams:
-                self.steps_forward(x[here].reshape(-1, x.shape[2]), self.start, cont[here], *weights)
-            self.write_outputs(top[0], here)
+        if self.streams:
+            x = bottom[0].data.reshape(-1, self.blobs[self.w_x].shape[1])
+            self.steps_forward(x, self.start, bottom[1].data, *self._weights(), top[0].data)
+        self.write_outputs(top[0])
         for blob, state in zip(top[1:], self.states, strict=False):
             blob.data[0] = state[-1]
         if self.debug_info:
@@ -198,10 +194,13 @@ class RecurrentLayer(Layer):
             self._report("Forward", "top", zip(self.state_names, after, strict=True), "data")
 
     def packings(self):
-        return self.weights_x, self.weights_h
+        return [packing for packing in (self.weights_x.packing, self.weights_h) if packing is not None]
+
+    def backward_packings(self, propagate_down):
+        return (self.weights_back,)
 
     def _weights(self):
-        """Return W_x and W_h, packed for `multiply_step`."""
+        """Return W_x and W_h, ready for `multiply_inputs` and `multiply_step`."""
         ready = []
         for place, weights in ((self.w_x, self.weights_x), (self.w_h, self.weights_h)):
             kept = self.kept_of(place)
@@ -218,7 +217,8 @@ class RecurrentLayer(Layer):
             self.dz = aligned_empty((self.steps, self.streams, self.width), self.dtype)
         dh = self.output_gradients(top[0])
         if self.streams:
-            self.steps_backward(dh, bottom[1].data, self.weights_back.ready(self.blobs[self.w_h].cpu_data))
+            kept = self.kept_of(self.w_h)
+            self.steps_backward(dh, bottom[1].data, self.weights_back.ready(self.blobs[self.w_h].cpu_data, kept))
         self._backward_inputs(bottom, propagate_down)
         if self.debug_info:
             self._report("Backward", "bottom", [(self.input_name, self.dz)], "diff")
@@ -253,12 +253,20 @@ class RecurrentLayer(Layer):
         raise NotImplementedError
 
     def steps_forward(
-        self, x: np.ndarray, start: np.ndarray, cont: np.ndarray, weights_x: tuple, weights_h: tuple
+        self,
+        x: np.ndarray,
+        start: np.ndarray,
+        cont: np.ndarray,
+        weights_x: tuple,
+        weights_h: tuple,
+        out: np.ndarray,
     ) -> None:
-        """Compute `states[i][1:]` and `h_continued[1:]` from `states[i][0]` and `h_continued[0]`.
+        """Write the hidden states after all steps to `out`, (T, N, H), `window` steps at a time.
 
-        x: (`window` N, D). start: (N, gates H), z_t without x_t and h_{t-1}. cont: (`window`, N). weights_x, weights_h:
-        W_x and W_h packed for `multiply_step`.
+        They begin with `states[i][-1]`, where the last ones are left; with a window of T all are left in
+        `states[i][1:]` and, as W_h sees them, in `h_continued`.
+        x: (T N, D). start: (N, gates H), z_t without x_t and h_{t-1}. cont: (T, N). weights_x, weights_h: W_x ready
+        for `multiply_inputs`, W_h for `multiply_step`.
         """
         raise NotImplementedError
 
@@ -266,9 +274,8 @@ class RecurrentLayer(Layer):
         """Compute `dz` from dh, what the outputs give to the gradient of `states[0][1:]`; weights_h: W_h, packed."""
         raise NotImplementedError
 
-    def write_outputs(self, top, steps: slice) -> None:
-        """Compute the first top for some steps from their hidden states, `states[0][1:]`."""
-        raise NotImplementedError
+    def write_outputs(self, top) -> None:
+        """Turn the hidden states, which the first top holds, into the outputs; here these are the same."""
 
     def output_gradients(self, top) -> np.ndarray:
         """Return what the first top's diff gives to the gradient of the hidden states, (T, N, H)."""

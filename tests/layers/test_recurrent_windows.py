@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from caffetools.engine.cpu import step_inputs
 from caffetools.layer import TEST, TRAIN
 from tests.layers.gradient import SingleLayer
 from tests.layers.test_recurrent import KINDS, STATES, inputs, layer_text
 
 # T, and how many steps are done at a time
-WINDOWS = [(4, 4), (5, 5), (7, 7), (10, 5), (12, 6), (14, 7), (30, 5)]
+WINDOWS = [(4, 4), (5, 5), (7, 7), (10, 5), (12, 4), (14, 7), (30, 5)]
 
 
 def pair(kind, steps, static=None, more=""):
@@ -36,6 +37,18 @@ def test_outputs_and_states_are_the_same(kind, steps, window, static):
     for _ in range(2):  # the second pass begins where the first one ended
         assert_same(train.forward(), test.forward())
         assert train.layer.get_state() == test.layer.get_state()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("phase", [TRAIN, TEST])
+@pytest.mark.parametrize("width", [4, 600])  # 600: in pieces
+def test_packed_or_as_they_lie_the_weights_give_the_same(kind, phase, width, monkeypatch):
+    arrays = inputs(8, 8, (width,), 40, None)
+    lying = SingleLayer(layer_text(kind, 40), *arrays, phase=phase)
+    monkeypatch.setattr(step_inputs, "MOST_FILLED", 0)
+    packed = SingleLayer(layer_text(kind, 40), *arrays, phase=phase)
+    assert len(lying.layer.packings()) == 1 and len(packed.layer.packings()) == 2
+    assert_same(lying.forward(), packed.forward())
 
 
 @pytest.mark.parametrize("kind", KINDS)

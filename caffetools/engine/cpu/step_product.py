@@ -57,9 +57,12 @@ class StepWeights(Packing):
     def ready(self, w: np.ndarray, kept: Kept | None = None) -> tuple:
         """Pack W, if it is not kept, and return what `multiply_step` needs to know; it is valid until weights of that
         name are packed again."""
-        packed = self.packed(w, kept, f"step weights {self.name}")
+        return self.numbers(self.packed(w, kept, f"step weights {self.name}"))
+
+    def numbers(self, weights: np.ndarray) -> tuple:
+        """Return weights, flat, and what a kernel needs to know beside them."""
         # Flat, as arguments of parallel kernels must be.
-        return packed, self._row_offsets, self.depth, self.columns, *self._tiling, *self._panels
+        return weights, self._row_offsets, self.depth, self.columns, *self._tiling, *self._panels
 
 
 @parallel_kernel
