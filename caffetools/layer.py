@@ -34,8 +34,8 @@ class Context:
 
     phase: TRAIN or TEST. dtype: float32, or float64 in gradient checks. random: the run's source of randomness.
     rank, ranks: this process among those that train together; data layers take every `ranks`-th record.
-    fill: whether parameters get their initial values; who only asks for shapes spares the memory. engine: the GPU's
-    Engine that computes, or None for the CPU.
+    fill: whether parameters get their initial values; who only asks for shapes spares the memory. passes: how many
+    passes of a net that learns an update is made of. engine: the GPU's Engine that computes, or None for the CPU.
     """
 
     phase: int = TRAIN
@@ -44,6 +44,7 @@ class Context:
     rank: int = 0
     ranks: int = 1
     fill: bool = True
+    passes: int = 1
     engine: Engine | None = None
 
     def blob(self, shape: Sequence[int] = ()) -> Blob:
@@ -148,11 +149,10 @@ class Layer:
     def kept_of(self, index: int) -> Kept | None:
         """Return where packed forms of parameter `index` stay for the next pass, or None.
 
-        They stay where nothing learns, unless somebody holds an array of the parameter and may write into it at any
-        time. To be asked before the layer takes such an array itself.
+        They stay where nothing learns, or several passes make an update, unless somebody holds an array of the
+        parameter and may write into it at any time. To be asked before the layer takes such an array itself.
         """
-        on_host = self.context.engine is None
-        version = self.blobs[index].data_version() if on_host and self.phase == TEST else None
+        version = self.blobs[index].data_version() if self._keeps_packed else None
         if version is None:
             return None
         kept = self._kept.get(index)
@@ -165,12 +165,24 @@ class Layer:
         """Return the packings of parameters that forward passes keep, where they keep any."""
         return ()
 
-    @property
-    def kept_bytes(self) -> int:
-        """What packed forms of parameters take that forward passes leave for the next ones."""
-        if self.phase != TEST or self.context.engine is not None:
+    def backward_packings(self, propagate_down: Sequence[bool]) -> Sequence[Packing]:
+        """Return the packings that backward passes keep, where they give these bottoms their gradients."""
+        return ()
+
+    def kept_bytes(self, propagate_down: Sequence[bool] | None = None) -> int:
+        """Return what packed forms of parameters take that passes leave for the next ones.
+
+        propagate_down: to which bottoms gradients go, None where the layer needs no pass backward.
+        """
+        if not self._keeps_packed:
             return 0
-        return sum(packing.packed_size * packing.dtype.itemsize for packing in self.packings())
+        goes_back = self.phase == TRAIN and propagate_down is not None
+        back = self.backward_packings(propagate_down) if goes_back else ()
+        return sum(packing.packed_size * packing.dtype.itemsize for packing in (*self.packings(), *back))
+
+    @property
+    def _keeps_packed(self):
+        return self.context.engine is None and (self.phase == TEST or self.context.passes > 1)
 
     def forget_kept(self) -> None:
         """Drop what was kept of parameters, for packings that there are no longer."""

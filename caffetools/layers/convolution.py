@@ -128,6 +128,9 @@ class ConvolutionLayer(Layer):
     def packings(self):
         return self.plan.forward_packings()
 
+    def backward_packings(self, propagate_down):
+        return self.plan.backward_packings() if any(propagate_down) else ()
+
     def forward(self, bottom, top):
         w, kept = self.filters()
         b = self.blobs[1].data if len(self.blobs) > 1 else None

@@ -32,6 +32,9 @@ class DeconvolutionLayer(ConvolutionLayer):
     def packings(self):
         return self.plan.backward_packings()
 
+    def backward_packings(self, propagate_down):
+        return self.plan.forward_packings() if any(propagate_down) else ()
+
     def forward(self, bottom, top):
         w, kept = self.filters()
         for below, above in zip(bottom, top, strict=True):

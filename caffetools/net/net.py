@@ -325,14 +325,14 @@ class Net:
         return weights.to_proto(self, diffs)
 
     def memory(self) -> dict[str, int]:
-        """Return the bytes of data, diffs and parameters (with their gradients), and in the TEST phase of the packed
-        weights that layers keep.
+        """Return the bytes of data, diffs and parameters (with their gradients), and of the packed weights that layers
+        keep, in the TEST phase or where several passes make an update.
 
         With a plan, data and diffs, and the layers' copies of data, are one number: they share memory.
         """
         size = self.context.dtype.itemsize
         parameters = {"parameters": (self.flat_data.size + self.flat_diff.size) * size}
-        kept = sum(layer.kept_bytes for layer in self.layers)
+        kept = weights.packed_bytes(self)
         if kept:
             parameters["packed weights"] = kept
         if self.memory_plan is not None:

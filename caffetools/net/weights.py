@@ -154,3 +154,9 @@ def _refuse_shape(name, index, shape, mine):
         f"{shape_text(shape)}; target param shape is {mine.shape_string}. To learn this layer's parameters from "
         "scratch rather than copying from a saved net, rename the layer."
     )
+
+
+def packed_bytes(net) -> int:
+    """Return what the packed weights take that layers keep from pass to pass."""
+    layers = zip(net.layers, net.layer_needs_backward, net.bottom_needs_backward, strict=True)
+    return sum(layer.kept_bytes(wanted if needed else None) for layer, needed, wanted in layers)

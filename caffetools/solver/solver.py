@@ -89,7 +89,9 @@ class Solver:
         self.random = RandomSource(seed + group.rank) if seed >= 0 else random or RandomSource()
         self._loss_scaling = precision.prepare(param, engine)
         scores.check_evaluation(param)
-        context = Context(random=self.random, rank=group.rank, ranks=group.ranks, engine=engine)
+        context = Context(
+            random=self.random, rank=group.rank, ranks=group.ranks, passes=param.iter_size, engine=engine
+        )
         self.net: Net = nets.train_net(param, context, plan, edit_net)
         tests = nets.test_nets(param, context, plan, edit_net) if group.leads or not group.can_ask else []
         self.test_nets: list[Net] = tests

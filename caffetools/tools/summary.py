@@ -222,7 +222,7 @@ class _Rows:
             row.group = layer.param.convolution_param.group
         if layer.type in MULTIPLY_ADDS:
             row.multiply_adds = MULTIPLY_ADDS[layer.type](layer, below, above)
-        row.scratch = own_memory(layer, [*below, *above]) + layer.kept_bytes
+        row.scratch = own_memory(layer, [*below, *above]) + layer.kept_bytes()
         return row
 
     def _count_tops(self, row, bottoms, tops):
