@@ -125,6 +125,7 @@ def test_shapes_that_do_not_fit_are_refused():
         (8, 200, 2100),
         (9, 64, 30),
         (260, 300, 20),
+        (330, 50, 100),  # a job for each tile of the batch
     ],
 )
 def test_inner_product(batch, outputs, inputs, dtype):
@@ -168,6 +169,7 @@ def test_inner_product_spreads_nan_along_its_row_only():
         (5, 1100, 400, False, False),
         (5, 300, 900, False, True),
         (300, 260, 100, False, True),
+        (330, 50, 300, False, True),
     ],
 )
 def test_results_do_not_depend_on_the_number_of_threads(m, n, k, trans_a, trans_b):

@@ -3,7 +3,8 @@
 The weights are by far the largest operand and each is needed once for every item of the batch, so they are
 read where they lie, as the broadcast operand; the batch is the vector operand. The tiles come out transposed
 and are turned on their way to y. A batch of a few items would leave most lanes empty: there the inputs are the lanes.
-A large batch needs the weights often enough for a plain matrix product.
+A large batch needs the weights often enough for a plain matrix product; where it meets few weights, which stay in the
+cache, each job takes some items and all weights.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ K_BLOCK = 512
 #: Panels of weights of one job, and tiles of the batch that it multiplies with them while they are in the
 #: cache.
 PANEL_BLOCK, TILE_BLOCK = 4, 4
+#: Bytes of weights that stay in the second-level cache while the batch goes by.
+CACHED_BYTES = 256 << 10
 #: Items of a batch that is so small; most outputs that are computed at a time, and how many times one job does so.
 MOST_DOTS, DOT_OUTPUTS, DOT_TIMES = 8, 6, 12
 #: Bytes of such a batch that go by before the next ones: more than the first-level cache holds, so that pieces of
@@ -71,12 +74,15 @@ def inner_product(
             y[:] = bias
         gemm(False, True, 1, x, w, 0 if bias is None else 1, y)
         return
-    plan, packed_size, results_size = _plan(outputs, batch, depth, x.dtype)
-    packed = scratch("inner product x", packed_size, x.dtype)
+    plan, by_tile, packed_size, results_size = _plan(outputs, batch, depth, x.dtype)
+    if by_tile:
+        packed, distance = thread_scratch("inner product x", packed_size, x.dtype)
+    else:
+        packed, distance = scratch("inner product x", packed_size, x.dtype), 0
     results, step = thread_scratch("inner product y", results_size, x.dtype)
     run = _multiply_serial if operations < SERIAL_BELOW else _multiply_parallel
     offset, flags = (packed, 0) if bias is None else (bias, BIAS)
-    run(x, w, offset, flags, slope, y, plan, packed, results, step)
+    run(x, w, offset, flags, slope, y, plan, packed, distance, results, step)
 
 
 @lru_cache(maxsize=1024)
@@ -94,54 +100,76 @@ def _dot_plan(batch, outputs, depth, dtype, threads):
 
 @lru_cache(maxsize=1024)
 def _plan(outputs, batch, depth, dtype):
-    """Return an array with the panels of w, (lanes, items of a tile, tiles), the kernel of `turn` and the offsets of a
-    panel's rows; and the sizes of the packed batch and of a job's results."""
+    """Return an array with the panels of w, (lanes, items of a tile, tiles, whether a job takes a tile and all panels,
+    and not some panels and all tiles), the kernel of `turn` and the offsets of a panel's rows; whether a job takes a
+    tile; and the sizes of the packed batch, or a job's part of it, and of a job's results."""
     lanes = simd.lanes_of(dtype)
     vectors = 2 if batch > lanes else 1
     panels = Panels.cut(outputs)
     width = vectors * lanes
     tiles = -(-batch // width)
-    cut = *panels.with_kernels(dtype, vectors, form="rows"), lanes, width, tiles, turner(dtype)
+    cached = depth <= K_BLOCK and outputs * depth * dtype.itemsize <= CACHED_BYTES
+    by_tile = cached and batch * outputs * depth >= SERIAL_BELOW and tiles * PANEL_BLOCK >= panels.count
+    cut = *panels.with_kernels(dtype, vectors, form="rows"), lanes, width, tiles, by_tile, turner(dtype)
     plan = np.array([*cut, *(np.arange(panels.tall) * depth)], np.int64)
-    return plan, tiles * width * depth, PANEL_BLOCK * TILE_BLOCK * panels.tall * width
+    packed = (1 if by_tile else tiles) * width * depth
+    return plan, by_tile, packed, PANEL_BLOCK * TILE_BLOCK * panels.tall * width
 
 
 @kernel
 def _parts_of_plan(plan):
     """Return the parts of the array that `_plan` makes."""
-    return (plan[0], plan[1], plan[2], plan[3], plan[4]), (plan[5], plan[6], plan[7]), plan[8], plan[9:]
+    panels, tiling = (plan[0], plan[1], plan[2], plan[3], plan[4]), (plan[5], plan[6], plan[7], plan[8])
+    return panels, tiling, plan[9], plan[10:]
 
 
 @parallel_kernel
-def _multiply_parallel(x, w, bias, flags, slope, y, plan, packed, results, step):
-    panels, tiling, turner, row_offsets = _parts_of_plan(plan)
+def _multiply_parallel(x, w, bias, flags, slope, y, plan, packed, distance, results, step):
+    panels, tiling, turner, _ = _parts_of_plan(plan)
     factor = y.dtype.type(slope)
-    for tile in numba.prange(tiling[2]):
-        _pack_batch(turner, x, tile, tiling, packed)
-    for job in numba.prange((panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK):
-        place = numba.get_thread_id() * step
-        _multiply_job(job, w, bias, flags, factor, y, panels, row_offsets, tiling, packed, results, place, turner)
+    for tile in numba.prange(0 if tiling[3] else tiling[2]):
+        _pack_batch(turner, x, tile, tiling, packed, tile * tiling[1] * x.shape[1])
+    for job in numba.prange(_job_count(panels, tiling)):
+        thread = numba.get_thread_id()
+        places = thread * distance, thread * step
+        _multiply_job(job, x, w, bias, flags, factor, y, plan, packed, results, places)
 
 
 @kernel
-def _multiply_serial(x, w, bias, flags, slope, y, plan, packed, results, step):
-    panels, tiling, turner, row_offsets = _parts_of_plan(plan)
+def _multiply_serial(x, w, bias, flags, slope, y, plan, packed, distance, results, step):
+    panels, tiling, turner, _ = _parts_of_plan(plan)
     factor = y.dtype.type(slope)
     for tile in range(tiling[2]):
-        _pack_batch(turner, x, tile, tiling, packed)
-    for job in range((panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK):
-        _multiply_job(job, w, bias, flags, factor, y, panels, row_offsets, tiling, packed, results, 0, turner)
+        _pack_batch(turner, x, tile, tiling, packed, tile * tiling[1] * x.shape[1])
+    for job in range(_job_count(panels, tiling)):
+        _multiply_job(job, x, w, bias, flags, factor, y, plan, packed, results, (0, 0))
 
 
 @kernel
-def _multiply_job(job, w, bias, flags, slope, y, panels, row_offsets, tiling, packed, results, place, turner):
-    """Multiply some panels of w with the whole batch."""
-    tiles = tiling[2]
-    panel_range = job * PANEL_BLOCK, min((job + 1) * PANEL_BLOCK, panels[0])
-    for first_tile in range(0, tiles, TILE_BLOCK):
-        tile_range = first_tile, min(first_tile + TILE_BLOCK, tiles)
-        _multiply_block(w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, results, place)
-        _turn_block(turner, results, place, panels, panel_range, tiling, tile_range, slope, y)
+def _job_count(panels, tiling):
+    return tiling[2] if tiling[3] else (panels[0] + PANEL_BLOCK - 1) // PANEL_BLOCK
+
+
+@kernel
+def _multiply_job(job, x, w, bias, flags, slope, y, plan, packed, results, places):
+    """Multiply some panels of w with the whole batch, or all with a tile of it.
+
+    places: where the thread's packed items and its results begin.
+    """
+    panels, tiling, turner, row_offsets = _parts_of_plan(plan)
+    job_panels, job_tiles = (job * PANEL_BLOCK, min((job + 1) * PANEL_BLOCK, panels[0])), (0, tiling[2])
+    if tiling[3]:
+        job_panels, job_tiles = (0, panels[0]), (job, job + 1)
+        _pack_batch(turner, x, job, tiling, packed, places[0])
+    for first_panel in range(job_panels[0], job_panels[1], PANEL_BLOCK):
+        panel_range = first_panel, min(first_panel + PANEL_BLOCK, job_panels[1])
+        for first_tile in range(job_tiles[0], job_tiles[1], TILE_BLOCK):
+            tile_range = first_tile, min(first_tile + TILE_BLOCK, job_tiles[1])
+            here = places[0] + (first_tile - job_tiles[0]) * tiling[1] * x.shape[1]
+            _multiply_block(
+                w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, here, results, places[1]
+            )
+            _turn_block(turner, results, places[1], panels, panel_range, tiling, tile_range, slope, y)
 
 
 @parallel_kernel
@@ -185,25 +213,26 @@ def _dots_job(first, x, w, bias, flags, slope, y, plan):
 
 
 @kernel
-def _pack_batch(turner, x, tile, tiling, packed):
+def _pack_batch(turner, x, tile, tiling, packed, place):
     """Copy the rows of x that a tile holds to [k][row], zero beyond the batch."""
     batch, depth = x.shape
-    lanes, tile_width, _ = tiling
+    lanes, tile_width = tiling[:2]
     for j in range(0, tile_width, lanes):
-        n, place = tile * tile_width + j, tile * tile_width * depth + j
+        n = tile * tile_width + j
         source = simd.at(x, min(n, batch - 1) * depth)
         turn(
             turner,
             (source, depth, max(0, min(lanes, batch - n)), depth),
-            (simd.at(packed, place), tile_width, lanes),
+            (simd.at(packed, place + j), tile_width, lanes),
         )
 
 
 @kernel
 def _multiply_block(
-    w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, results, place
+    w, bias, flags, panels, panel_range, row_offsets, tiling, tile_range, packed, packed_place, results, place
 ):
-    """Compute results[tile][row][batch item] for some panels of w and some tiles of the batch."""
+    """Compute results[tile][row][batch item] for some panels of w and some tiles of the batch, which are packed from
+    `packed_place` on."""
     depth, tile_width = w.shape[1], tiling[1]
     first, last = panel_start(panels, panel_range[0]), panel_start(panels, panel_range[1])
     for first_k in range(0, depth, K_BLOCK):
@@ -212,7 +241,7 @@ def _multiply_block(
             start = panel_start(panels, panel)
             for tile in range(*tile_range):
                 a = simd.at(w, start * depth + first_k), simd.at(row_offsets, 0), simd.at(row_offsets, 0)
-                b = simd.at(packed, (tile * depth + first_k) * tile_width)
+                b = simd.at(packed, packed_place + ((tile - tile_range[0]) * depth + first_k) * tile_width)
                 c = place + ((tile - tile_range[0]) * (last - first) + start - first) * tile_width
                 multiply_tile(
                     panel_kernel(panels, panel),
@@ -226,7 +255,7 @@ def _multiply_block(
 def _turn_block(turner, results, place, panels, panel_range, tiling, tile_range, slope, y):
     """Copy f(results[tile][row][batch item]) to y[batch item][row]."""
     batch, outputs = y.shape
-    lanes, tile_width, _ = tiling
+    lanes, tile_width = tiling[:2]
     first, last = panel_start(panels, panel_range[0]), panel_start(panels, panel_range[1])
     if slope != y.dtype.type(1):
         _rectify(results[place : place + (tile_range[1] - tile_range[0]) * (last - first) * tile_width], slope)
