@@ -18,16 +18,9 @@ from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
-from caffetools.engine.cpu.gemm import (
-    BLOCK_BYTES,
-    copiers_of,
-    pack_a,
-    pack_b,
-    pack_count,
-    parts,
-    reading_of_b,
-)
+from caffetools.engine.cpu.gemm import BLOCK_BYTES, reading_of_b
 from caffetools.engine.cpu.jit import parallel_kernel
+from caffetools.engine.cpu.operands import copiers_of, pack_a, pack_b, pack_count, parts
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, BIAS, multiply_tile
 from caffetools.engine.cpu.workspace import thread_scratch

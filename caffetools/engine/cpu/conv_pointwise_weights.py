@@ -17,8 +17,8 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.conv_geometry import Geometry
-from caffetools.engine.cpu.gemm import parts
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.operands import parts
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
 from caffetools.engine.cpu.sums import total
 from caffetools.engine.cpu.tiles import ADD, multiply_tile

@@ -12,26 +12,27 @@ threads; how C is cut depends on it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.operands import copiers_of, pack_a, pack_b, pack_count, parts
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
 from caffetools.engine.cpu.prefetch import prefetch
 from caffetools.engine.cpu.tiles import ADD, micro_kernel, multiply_tile
-from caffetools.engine.cpu.turn import deal, dealer, move, move_block, mover, turn, turner
+from caffetools.engine.cpu.turn import move_block, mover
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
 from caffetools.glog import check
 
 #: Bytes of B that a job packs, which the second-level cache holds, and most steps of the common axis in one block: for
 #: few rows of C less, so that longer pieces of B's rows are packed.
 BLOCK_BYTES, K_BLOCK, SHORT_K_BLOCK = 256 << 10, 1024, 256
-#: Rows of B, or of A if it is transposed, that are packed at a time.
-PACK_ROWS = 8
 #: Products with fewer multiplications than this stay on the calling thread: waking others costs more.
 SERIAL_BELOW = 500_000
 #: Jobs for each thread where the size allows.
@@ -61,35 +62,60 @@ def gemm(
     a, b, c: C-contiguous 2-D arrays of one type, float32 or float64. op(A) is (m, k), op(B) is (k, n), C is
     (m, n). As in BLAS, C is not read when beta is 0 and the product is not formed when k is 0.
     """
-    rows, depth = a.shape[::-1] if trans_a else a.shape
-    depth_b, columns = b.shape[::-1] if trans_b else b.shape
-    if depth != depth_b or c.shape != (rows, columns):
-        shapes = f"shapes do not fit: {a.shape}, {b.shape}, {c.shape}"
-        check(False, "op(A) (m, k) op(B) (k, n) = C (m, n)", shapes)
-    if rows == 0 or columns == 0:
-        return
-    if depth == 0:
+    way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype, 1)
+    if not way.serial:
+        way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype, numba.get_num_threads())
+    run, plan, packed_size, strips_size, serial = way
+    if run is None:
         c *= beta
         return
-    alpha, beta = float(alpha), float(beta)
-    serial = rows * columns * depth < SERIAL_BELOW
-    threads = 1 if serial else numba.get_num_threads()
-    if not trans_a and not trans_b and rows <= simd.max_rows():
-        run = _thin_serial if serial else _thin_parallel
-        plan, ends = _thin_plan(rows, columns, depth, threads, c.dtype)
-        run(alpha, a, b, beta, c, plan, *thread_scratch("gemm b", ends, c.dtype))
-        return
-    plan, packs, size = _plan(rows, columns, depth, trans_a, trans_b, threads, c.dtype)
-    strips, strip_step = (scratch("gemm b", size, c.dtype), 0) if serial else thread_scratch("gemm b", size, c.dtype)
-    packed = scratch("gemm a", rows * depth, c.dtype) if packs else strips
-    run = _multiply_serial if serial else _multiply_parallel
-    run(alpha, a, b, beta, c, plan, packed, strips, strip_step)
+    if strips_size == 0:
+        strips, step = b.reshape(-1), 0  # not looked at
+    elif serial:
+        strips, step = scratch("gemm b", strips_size, c.dtype), 0
+    else:
+        strips, step = thread_scratch("gemm b", strips_size, c.dtype)
+    packed = scratch("gemm a", packed_size, c.dtype) if packed_size else strips
+    run(float(alpha), a, b, float(beta), c, plan, packed, strips, step)
+
+
+class Way(NamedTuple):
+    """How a product is computed.
+
+    run, plan: the kernel and what it needs to know, or None where there is nothing to multiply. packed, strips:
+    elements of A that are packed, and of B that a job packs at most. serial: whether the calling thread does it all.
+    """
+
+    run: Callable | None
+    plan: np.ndarray | None
+    packed: int
+    strips: int
+    serial: bool
 
 
 @lru_cache(maxsize=1024)
+def _way(trans_a, trans_b, a_shape, b_shape, c_shape, dtype, threads):
+    rows, depth = a_shape[::-1] if trans_a else a_shape
+    depth_b, columns = b_shape[::-1] if trans_b else b_shape
+    if depth != depth_b or c_shape != (rows, columns):
+        shapes = f"shapes do not fit: {a_shape}, {b_shape}, {c_shape}"
+        check(False, "op(A) (m, k) op(B) (k, n) = C (m, n)", shapes)
+    operations = rows * columns * depth
+    if operations == 0:
+        return Way(None, None, 0, 0, True)
+    serial = operations < SERIAL_BELOW
+    if not trans_a and not trans_b and rows <= simd.max_rows():
+        run = _thin_serial if serial else _thin_parallel
+        plan, ends = _thin_plan(rows, columns, depth, threads, dtype)
+        return Way(run, plan, 0, ends, serial)
+    run = _multiply_serial if serial else _multiply_parallel
+    plan, packs, strips = _plan(rows, columns, depth, trans_a, trans_b, threads, dtype)
+    return Way(run, plan, rows * depth if packs else 0, strips, serial)
+
+
 def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     """Return how a product is cut, in one array, since each argument of a compiled function costs time; whether A is
-    packed; and how many elements of B a job packs.
+    packed; and how many elements of B a job packs at most.
 
     The array holds (trans_a, trans_b, whether A is packed, whether B is read as it lies), the panels of A, (lanes,
     columns of a tile of C, steps of a block, tiles and panels of a job), the kernels that pack, and the offsets of the
@@ -114,7 +140,7 @@ def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
     tiling = lanes, width, steps, tile_block, panel_block
     cut = *panels.with_kernels(dtype, vectors, form=form), *tiling, *copiers_of(dtype)
     plan = np.array([trans_a, trans_b, packs, direct, *cut, *(np.arange(panels.tall) * depth)], np.int64)
-    return plan, packs, steps * tile_block * width
+    return plan, packs, 0 if direct and columns % width == 0 else steps * tile_block * width
 
 
 @kernel
@@ -162,11 +188,6 @@ def _sizes(most, total):
     return sorted({-(-total // count) for count in range(-(-total // most), total + 1)})
 
 
-def copiers_of(dtype: np.dtype) -> tuple[int, int, int]:
-    """Return the kernels of `turn`, `move` and `deal` that pack A and B."""
-    return turner(dtype), mover(dtype), dealer(dtype)
-
-
 def reading_of_b(
     rows: int, columns: int, depth: int, tall: int, dtype: np.dtype, trans_b: bool = False
 ) -> tuple[bool, int]:
@@ -209,12 +230,6 @@ def _multiply_serial(alpha, a, b, beta, c, plan, packed, strips, strip_step):
 def _job_count(columns, panels, tiling):
     _, tile_width, _, tile_block, panel_block = tiling
     return parts(parts(columns, tile_width), tile_block) * parts(panels[0], panel_block)
-
-
-@kernel
-def parts(total, size):
-    """Return how many parts of at most `size` make up `total`."""
-    return (total + size - 1) // size
 
 
 @kernel
@@ -268,56 +283,6 @@ def _scale(c, first_row, last_row, first_column, last_column, beta):
                 c[m, n] *= beta
 
 
-@kernel
-def pack_count(trans_a, a, panels):
-    """Return in how many parts A is packed: panels, or some rows of all panels where these lie side by side."""
-    return parts(a.shape[0], PACK_ROWS) if trans_a else panels[0]
-
-
-@kernel
-def pack_a(copiers, trans_a, a, panels, part, lanes, packed):
-    """Copy a part of A to [panel][k][row of the panel]."""
-    if trans_a:
-        depth, rows = a.shape
-        k = part * PACK_ROWS
-        first, count = 0, panels[2]
-        while first < panels[0]:  # the tall panels, then the others
-            start, height = panel_start(panels, first), panel_height(panels, first)
-            source = simd.at(a, k * rows + start), rows, min(PACK_ROWS, depth - k), height, count
-            deal(copiers[2], source, (simd.at(packed, start * depth + k * height), height * depth))
-            first, count = first + count, panels[0] - first - count
-        return
-    start, height, depth = panel_start(panels, part), panel_height(panels, part), a.shape[1]
-    for r in range(0, height, lanes):
-        rows = min(lanes, height - r)
-        target = simd.at(packed, start * depth + r), height, rows
-        turn(copiers[0], (simd.at(a, (start + r) * depth), depth, rows, depth), target)
-
-
-@kernel
-def pack_b(copiers, trans_b, b, first_k, steps, first_tile, last_tile, lanes, tile_width, strips, strip):
-    """Copy the part of B that some tiles need to [tile][k][column], zero beyond the matrix."""
-    columns, depth = b.shape if trans_b else (b.shape[1], b.shape[0])
-    first_left = first_tile if trans_b else max(first_tile, min(last_tile, columns // tile_width))
-    if first_left > first_tile:
-        # A few rows for all full tiles before the next rows: memory is read in longer pieces.
-        for k in range(0, steps, PACK_ROWS):
-            here, rows = simd.at(b, (first_k + k) * columns + first_tile * tile_width), min(PACK_ROWS, steps - k)
-            source = here, columns, rows, tile_width, first_left - first_tile
-            deal(copiers[2], source, (simd.at(strips, strip + k * tile_width), steps * tile_width))
-    for tile in range(first_left, last_tile):
-        for j in range(0, tile_width, lanes):
-            column = tile * tile_width + j
-            used = max(0, min(lanes, columns - column))
-            column = min(column, columns - 1)
-            target = simd.at(strips, strip + (tile - first_tile) * steps * tile_width + j), tile_width, lanes
-            if trans_b:
-                turn(copiers[0], (simd.at(b, column * depth + first_k), depth, used, steps), target)
-            else:
-                move(copiers[1], (simd.at(b, first_k * columns + column), columns, steps, used), target)
-
-
-@lru_cache(maxsize=1024)
 def _thin_plan(rows, columns, depth, threads, dtype):
     """Return an array with (micro-kernel of all rows, columns of a tile, columns of a job, kernel of `move`, lanes) and
     the offsets of the rows; and how many elements of B are copied at its end."""
@@ -328,18 +293,19 @@ def _thin_plan(rows, columns, depth, threads, dtype):
     jobs = 1 if threads == 1 else max(1, min(JOBS, tiles // THIN_TILES))
     job_width = -(-tiles // jobs) * width
     thin = micro_kernel(dtype, rows, vectors, form="rows"), width, job_width, mover(dtype), lanes
-    return np.array([*thin, *(np.arange(rows) * depth)], np.int64), THIN_STEPS * width
+    ends = THIN_STEPS * width if columns % width else 0
+    return np.array([*thin, *(np.arange(rows) * depth)], np.int64), ends
 
 
 @parallel_kernel
-def _thin_parallel(alpha, a, b, beta, c, plan, ends, end_step):
+def _thin_parallel(alpha, a, b, beta, c, plan, packed, ends, end_step):
     scales = c.dtype.type(alpha), c.dtype.type(beta)
     for job in numba.prange((c.shape[1] + plan[2] - 1) // plan[2]):
         _thin_job(job, scales, a, b, c, plan, ends, numba.get_thread_id() * end_step)
 
 
 @kernel
-def _thin_serial(alpha, a, b, beta, c, plan, ends, end_step):
+def _thin_serial(alpha, a, b, beta, c, plan, packed, ends, end_step):
     scales = c.dtype.type(alpha), c.dtype.type(beta)
     for job in range((c.shape[1] + plan[2] - 1) // plan[2]):
         _thin_job(job, scales, a, b, c, plan, ends, 0)

@@ -3,8 +3,9 @@
 The weights are by far the largest operand and each is needed once for every item of the batch, so they are
 read where they lie, as the broadcast operand; the batch is the vector operand. The tiles come out transposed
 and are turned on their way to y. A batch of a few items would leave most lanes empty: there the inputs are the lanes.
-A large batch needs the weights often enough for a plain matrix product; where it meets few weights, which stay in the
-cache, each job takes some items and all weights.
+A large batch needs the weights often enough for a plain matrix product, and so does one that would leave more lanes
+empty than the outputs do; where it meets few weights, which stay in the cache, each job takes some items and all
+weights.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ MOST_DOTS, DOT_OUTPUTS, DOT_TIMES = 8, 6, 12
 DOT_BYTES = 64 << 10
 #: Multiplications of such a batch from which on it is seen to that each of many threads has something to do.
 MANY_DOTS = 2_000_000
-#: Items and outputs of a plain matrix product.
-MANY = 256
+#: Items and outputs of a plain matrix product. It is one in other cases where that takes so much less, counted in
+#: multiplications, of which copying an element of what lies across takes so many.
+MANY, LESS, PACK_COST = 256, 0.95, 8
 #: Products with fewer multiplications than this stay on the calling thread: waking others costs more. With few items
 #: each multiplication waits for a weight, so fewer take as long.
 SERIAL_BELOW, SERIAL_DOTS_BELOW = 500_000, 150_000
@@ -54,6 +56,11 @@ def inner_product(
     one type. slope: of a ReLU that follows; 1 for none.
     """
     batch, depth = x.shape
+    if batch > MOST_DOTS and slope == 1 and _is_plain(x.shape, w.shape, y.shape, x.dtype):
+        if bias is not None:
+            _spread(bias, y)
+        gemm(False, True, 1, x, w, 0 if bias is None else 1, y)
+        return
     outputs = w.shape[0]
     if w.shape[1] != depth or y.shape != (batch, outputs):
         shapes = f"shapes do not fit: {x.shape}, {w.shape}, {y.shape}"
@@ -69,11 +76,6 @@ def inner_product(
         offset, flags = (nothing, 0) if bias is None else (bias, BIAS)
         run(x, w, offset, flags, slope, y, plan)
         return
-    if min(batch, outputs) >= MANY and slope == 1:
-        if bias is not None:
-            y[:] = bias
-        gemm(False, True, 1, x, w, 0 if bias is None else 1, y)
-        return
     plan, by_tile, packed_size, results_size = _plan(outputs, batch, depth, x.dtype)
     if by_tile:
         packed, distance = thread_scratch("inner product x", packed_size, x.dtype)
@@ -83,6 +85,28 @@ def inner_product(
     run = _multiply_serial if operations < SERIAL_BELOW else _multiply_parallel
     offset, flags = (packed, 0) if bias is None else (bias, BIAS)
     run(x, w, offset, flags, slope, y, plan, packed, distance, results, step)
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(x_shape, w_shape, y_shape, dtype):
+    """Say whether a plain product, whose lanes are outputs and which copies the weights, takes less time than one whose
+    lanes are items and which copies these."""
+    (batch, outputs), lanes = y_shape, simd.lanes_of(dtype)
+    if (x_shape[0], w_shape[0]) != y_shape:
+        return False
+
+    def cost(across, along):
+        width = 2 * lanes if across > lanes else lanes
+        return -(-across // width) * width * along + PACK_COST * across
+
+    return min(batch, outputs) >= MANY or cost(outputs, batch) < LESS * cost(batch, outputs)
+
+
+@kernel
+def _spread(bias, y):
+    for n in range(y.shape[0]):
+        for m in range(y.shape[1]):
+            y[n, m] = bias[m]
 
 
 @lru_cache(maxsize=1024)
