@@ -4,6 +4,8 @@ PYTHON = python3
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
+# Tests compile more than they compute, which takes one processor: so many run at once, those of a file one by one.
+TEST_JOBS = 2
 # What `make test` runs of the GPU engine's tests, in the simulator.
 GPU_QUICK = $(patsubst %,tests/gpu/test_%.py,memory operations iteration solvers precision cudnn feed out_of_memory \
 	nccl exchange ranks)
@@ -29,8 +31,8 @@ cifar10: .venv/installed ## fetch CIFAR-10, build the databases and train CIFAR-
 	    --snapshot=models/cifar10_quick/cifar10_quick_iter_4000.solverstate.h5
 
 test: .venv/installed-test ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -m "not slow"
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -m "not slow" $(GPU_QUICK)
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_JOBS) --dist loadfile
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest -m "not slow" -n $(TEST_JOBS) --dist loadfile $(GPU_QUICK)
 
 test-all: .venv/installed-test ## run all tests
 	$(BIN)/python -m pytest
