@@ -17,7 +17,7 @@ def width(request, monkeypatch):
 
     def forget():
         addresses = tiles.micro_kernel, turn.turner, turn.mover, turn.dealer
-        plans = gemm._plan, gemm._thin_plan, inner_product._plan, inner_product._dot_plan
+        plans = gemm._way, inner_product._is_plain, inner_product._plan, inner_product._dot_plan
         for cached in (simd.width_name, *plans, *addresses):
             cached.cache_clear()
 

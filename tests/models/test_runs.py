@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from caffetools import graph, upgrade
+from caffetools.engine.cpu.rng import RandomSource
 from caffetools.layer import TRAIN, Context
 from caffetools.net import Net
 from caffetools.tools import net_inputs
@@ -26,7 +27,7 @@ def run(folder, batch):
     param = upgrade.read_net_text(net.train_file)
     param.state.phase = TRAIN
     param = net_inputs.with_inputs(graph.filter_net(param), {name: (batch, *shape)})
-    built = Net(param, Context(TRAIN))
+    built = Net(param, Context(TRAIN, random=RandomSource(1)))
     random = np.random.default_rng(1)
     built.blobs[name].data[...] = random.random((batch, *shape))
     for label in set(built.inputs) - {name}:
