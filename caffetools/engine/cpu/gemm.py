@@ -12,7 +12,6 @@ threads; how C is cut depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -65,8 +64,8 @@ def gemm(
     way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype, 1)
     if not way.serial:
         way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype, numba.get_num_threads())
-    run, plan, packed_size, strips_size, serial = way
-    if run is None:
+    plan, thin, packed_size, strips_size, serial = way
+    if plan is None:
         c *= beta
         return
     if strips_size == 0:
@@ -76,18 +75,21 @@ def gemm(
     else:
         strips, step = thread_scratch("gemm b", strips_size, c.dtype)
     packed = scratch("gemm a", packed_size, c.dtype) if packed_size else strips
+    alone, shared = (_thin_serial, _thin_parallel) if thin else (_multiply_serial, _multiply_parallel)
+    run = alone if serial else shared
     run(float(alpha), a, b, float(beta), c, plan, packed, strips, step)
 
 
 class Way(NamedTuple):
     """How a product is computed.
 
-    run, plan: the kernel and what it needs to know, or None where there is nothing to multiply. packed, strips:
-    elements of A that are packed, and of B that a job packs at most. serial: whether the calling thread does it all.
+    plan: what the kernel needs to know, or None where there is nothing to multiply. thin: whether C has few rows.
+    packed, strips: elements of A that are packed, and of B that a job packs at most. serial: whether the calling thread
+    does it all.
     """
 
-    run: Callable | None
     plan: np.ndarray | None
+    thin: bool
     packed: int
     strips: int
     serial: bool
@@ -102,15 +104,13 @@ def _way(trans_a, trans_b, a_shape, b_shape, c_shape, dtype, threads):
         check(False, "op(A) (m, k) op(B) (k, n) = C (m, n)", shapes)
     operations = rows * columns * depth
     if operations == 0:
-        return Way(None, None, 0, 0, True)
+        return Way(None, False, 0, 0, True)
     serial = operations < SERIAL_BELOW
     if not trans_a and not trans_b and rows <= simd.max_rows():
-        run = _thin_serial if serial else _thin_parallel
         plan, ends = _thin_plan(rows, columns, depth, threads, dtype)
-        return Way(run, plan, 0, ends, serial)
-    run = _multiply_serial if serial else _multiply_parallel
+        return Way(plan, True, 0, ends, serial)
     plan, packs, strips = _plan(rows, columns, depth, trans_a, trans_b, threads, dtype)
-    return Way(run, plan, rows * depth if packs else 0, strips, serial)
+    return Way(plan, False, rows * depth if packs else 0, strips, serial)
 
 
 def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
