@@ -142,3 +142,16 @@ def train_alike(planned, plain, iterations=3):
         for net in (planned, plain):
             net.param_diff[...] *= np.float32(0.01)
             net.update()
+
+
+def choose_alike(planned, plain):
+    """Run both nets, whose Filter takes items by their labels, such that shapes change within a pass, and compare."""
+    for labels in ([1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1]):
+        for net in (planned, plain):
+            feed(net, sum(labels))
+            net.blobs["label"].data[...] = labels
+            net.clear_param_diffs()
+        assert planned.forward() == plain.forward()
+        planned.backward()
+        plain.backward()
+        assert_same(planned.param_diff, plain.param_diff, labels)

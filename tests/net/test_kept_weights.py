@@ -9,7 +9,6 @@ import pytest
 
 from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.conv_winograd import WinogradProduct
-from caffetools.engine.cpu.kept import Kept
 from caffetools.formats import binary
 from caffetools.layer import TEST, TRAIN
 from caffetools.net.fused.affine import AffineStep
@@ -32,20 +31,6 @@ NET = (
     + layer("Deconvolution", "fourth", "third", "num_output: 6 kernel_size: 4 stride: 2")
 )
 X = np.random.default_rng(3).standard_normal((1, 16, 12, 12)).astype(np.float32)
-
-
-@pytest.fixture
-def packings(monkeypatch):
-    """A list that grows by one whenever filters are packed to be kept."""
-    found = []
-
-    def counted(self, packing, w, packed=Kept.packed):
-        if (self.arrays.get(packing) or (None,))[0] != self.version:
-            found.append(packing)
-        return packed(self, packing, w)
-
-    monkeypatch.setattr(Kept, "packed", counted)
-    return found
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffetools.engine.cpu.kept import Kept
 from caffetools.formats import prototxt
 from caffetools.layer import TRAIN, Context, Layer
 from caffetools.net import Net
@@ -46,20 +45,6 @@ def solver_of(folder, passes=PASSES):
     solver.net.blobs["cont"].data[...] = 1
     solver.net.blobs["zero"].data[...] = 0.5
     return solver
-
-
-@pytest.fixture
-def packings(monkeypatch):
-    """A list that grows by one whenever weights are packed to be kept."""
-    found = []
-
-    def counted(self, packing, w, packed=Kept.packed):
-        if (self.arrays.get(packing) or (None,))[0] != self.version:
-            found.append(packing)
-        return packed(self, packing, w)
-
-    monkeypatch.setattr(Kept, "packed", counted)
-    return found
 
 
 def test_weights_are_packed_once_for_each_update(tmp_path, packings):
