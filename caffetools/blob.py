@@ -165,6 +165,8 @@ class Blob:
     for writing there; copies are made where the side that is asked for is not the newest.
     """
 
+    reshapes = 0  # how often blobs have got other shapes, all together
+
     __slots__ = (
         "shape", "count", "dtype", "_data", "_diff", "_data_views", "_diff_views", "_on_device", "__weakref__",
     )  # fmt: skip
@@ -199,6 +201,7 @@ class Blob:
             "shape[i] <= INT_MAX / count_",
             f"blob size exceeds INT_MAX: {shape_text(shape)}",
         )
+        Blob.reshapes += 1
         self.shape = shape
         self.count = count
         self._data_views = self._diff_views = None

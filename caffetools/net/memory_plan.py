@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from caffetools.blob import Blob
 from caffetools.engine.aligned import LINE, PAGE, aligned_zeros
 from caffetools.net.lifetimes import Array, Lifetimes
 from caffetools.net.wiring import Wiring
@@ -95,7 +96,7 @@ class MemoryPlan:
         #: Bytes of the arrays that are not planned, such as inputs, outputs and what is asked for.
         self.fixed_bytes = sum(a.bytes for a in lifetimes.arrays.values() if a.fixed and a.written)
         self._known = [self._counts_of(i) for i in range(len(self._wiring.layers))]
-        self._all_known = self._all_counts()
+        self._all_known, self._seen = self._all_counts(), Blob.reshapes
         self._broken = False
 
     def apply(self) -> None:
@@ -126,9 +127,11 @@ class MemoryPlan:
         """
         if self._broken:
             self.drop()
-        elif self._all_counts() != self._all_known:
-            self.make()
-            self.apply()
+        elif self._seen != Blob.reshapes:
+            self._seen = Blob.reshapes
+            if self._all_counts() != self._all_known:
+                self.make()
+                self.apply()
         return not self._broken
 
     def _release(self, step: int):

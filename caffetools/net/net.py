@@ -117,6 +117,8 @@ class Net:
         self._reshape = [layer.reshape for layer in self.layers]
         self._around = [[*bottom, *top] for bottom, top in zip(self.bottoms, self.tops, strict=True)]
         self._shapes: list[list[tuple]] = [[] for _ in self.layers]
+        # `Blob.reshapes` when the shapes around a layer were seen last: as long as it stays, they stay.
+        self._seen = [-1] * len(self.layers)
         self._alone = [self._works_alone(i) for i in range(len(self.layers))]
         self.before_forward: list[Callable[[int], None]] = []
         self.after_forward: list[Callable[[int], None]] = []
@@ -205,7 +207,8 @@ class Net:
 
     def _forward_step(self, step, team):
         for i in range(step.first, step.prepares + 1):
-            self._prepare(i)
+            if self._seen[i] != Blob.reshapes:
+                self._prepare(i)
         team.work_alone(self._step_alone(step))
         self._run(step.first, "forward pass", step.forward)
         step.ran = True
@@ -217,7 +220,8 @@ class Net:
 
     def _forward_one(self, i, team):
         try:
-            self._prepare(i)
+            if self._seen[i] != Blob.reshapes:
+                self._prepare(i)
             self._fused.forget(i)
             team.work_alone(self._alone[i])
             self._forward[i](self.bottoms[i], self.tops[i])
@@ -236,6 +240,7 @@ class Net:
             self._alone[i] = self._works_alone(i)
             if self.memory_plan is not None:
                 self.memory_plan.check(i)
+        self._seen[i] = -1 if self.layers[i].reshape_every_forward else Blob.reshapes
 
     def _shapes_of(self, i):
         return [blob.shape for blob in self._around[i]]

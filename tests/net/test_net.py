@@ -231,6 +231,22 @@ def test_shapes_follow_the_inputs(make_net):
     assert net.blobs["a"].shape == (2, 2)
 
 
+def test_shapes_follow_the_inputs_of_each_net_and_of_parts_of_it(make_net):
+    nets = [make_net(DATA + ip("a", "x") + ip("b", "a")) for _ in range(2)]
+    ends = {"both": (0, None), "first": (0, 1), "last": (2, 2)}
+    for items, net, part in [(5, 0, "both"), (2, 1, "both"), (5, 0, "both"), (7, 0, "first"), (7, 0, "last"),
+                             (2, 1, "both"), (5, 0, "first"), (7, 1, "both"), (5, 0, "both")]:  # fmt: skip
+        net = nets[net]
+        net.blobs["x"].reshape((items, 4))
+        net.blobs["x"].data[...] = items
+        net.forward(*ends[part])
+        values = net.blobs["x"].data
+        for name, (w, b) in zip("ab", zip(net.params[::2], net.params[1::2], strict=True), strict=True):
+            values = values @ w.data.T + b.data
+            if name == "a" or part != "first":
+                np.testing.assert_allclose(net.blobs[name].data, values, rtol=1e-5)
+
+
 def test_outputs_in_name_order(make_net):
     net = make_net(DATA + ip("z", "x") + ip("m", "x") + ip("b", "x"))
     assert net.outputs == ["b", "m", "z"]
