@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffetools.engine.cpu import gemm, inner_product, simd, tiles, turn
+from caffetools.engine.cpu import depthwise, finish, gemm, inner_product, simd, tiles, turn, winograd
 from caffetools.engine.cpu.panels import Panels
 from tests.engine import test_conv, test_gemm
 from tests.layers import test_recurrent
@@ -16,7 +16,8 @@ def width(request, monkeypatch):
     """Pretend that the host has this vector width; the loops around the kernels are the same."""
 
     def forget():
-        addresses = tiles.micro_kernel, turn.turner, turn.mover, turn.dealer
+        addresses = [tiles.micro_kernel, turn.turner, turn.mover, turn.dealer]
+        addresses += [finish.finisher, winograd.transformer, depthwise.window_kernel]
         plans = gemm._way, inner_product._is_plain, inner_product._plan, inner_product._dot_plan
         for cached in (simd.width_name, *plans, *addresses):
             cached.cache_clear()

@@ -11,6 +11,8 @@ from caffetools.engine.cpu.gemm import gemm
 from caffetools.engine.cpu.inner_product import inner_product
 from tests.engine import test_conv
 
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
@@ -18,24 +20,24 @@ def fresh(monkeypatch):
 
 
 def test_buffers_are_kept_and_grow():
-    small = workspace.scratch("a", 10, np.float32)
-    assert workspace.scratch("a", 5, np.float32) is small
-    assert workspace.scratch("b", 10, np.float32) is not small
-    assert workspace.scratch("a", 10, np.float64).dtype == np.float64
-    large = workspace.scratch("a", 11, np.float32)
+    small = workspace.scratch("a", 10, SINGLE)
+    assert workspace.scratch("a", 5, SINGLE) is small
+    assert workspace.scratch("b", 10, SINGLE) is not small
+    assert workspace.scratch("a", 10, DOUBLE).dtype == np.float64
+    large = workspace.scratch("a", 11, SINGLE)
     assert large.size >= 11
-    assert workspace.scratch("a", 10, np.float32) is large
+    assert workspace.scratch("a", 10, SINGLE) is large
     assert workspace.scratch_bytes() == 4 * (11 + 10) + 8 * 10
 
 
 def test_buffers_begin_at_a_page():
     for count in (1, 3, 1000):
-        assert workspace.scratch(f"page {count}", count, np.float32).ctypes.data % workspace.PAGE == 0
+        assert workspace.scratch(f"page {count}", count, SINGLE).ctypes.data % workspace.PAGE == 0
 
 
 @pytest.mark.parametrize("count", [1, 1024, 1025])
 def test_threads_get_parts_far_apart(count):
-    buffer, step = workspace.thread_scratch("a", count, np.float32)
+    buffer, step = workspace.thread_scratch("a", count, SINGLE)
     gap = (step - count) * buffer.itemsize
     assert gap >= workspace.GUARD_PAGES * workspace.PAGE
     assert buffer.size >= (numba.config.NUMBA_NUM_THREADS - 1) * step + count

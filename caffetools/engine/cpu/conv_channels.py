@@ -187,9 +187,7 @@ class ChannelsProduct(PackedProduct):
         channel: int = 0,
     ) -> None:
         """Compute y (n, channels, rows, columns) from x by packed filters."""
-        lanes, copiers = simd.lanes_of(self.dtype), (turner(self.dtype), mover(self.dtype))
-        layout, depth = self.layout, self.depth * self.taps
-        cuts = self.groups, self.strips, self.vectors
+        layout = self.layout
         if self._blocks_turn():
             group_images, own, images = self.images, self.own_bytes // self.dtype.itemsize, filters
         else:
@@ -197,19 +195,32 @@ class ChannelsProduct(PackedProduct):
             slack = (self.block_images - 1) * layout.image + self.missing_rows * layout.steps[0]
             group_images, own = self.group_images, 0
             images = scratch("conv images", group_images * layout.image + slack, self.dtype)
-        sums = (2 * self.block_pixels + 1) * self.strip
-        memory = thread_scratch("conv sums", sums + own, self.dtype)
+        memory = thread_scratch("conv sums", (2 * self.block_pixels + 1) * self.strip + own, self.dtype)
+        known_bias, finishing = x.reshape(-1)[:0] if bias is None else bias, arguments_of(finish, self.dtype)
+        copiers, blocks, sizes, depth, phases, tables, frame, steps = self._constants
         for first in range(0, self.images, group_images):
             count = min(group_images, self.images - first)
             if not own:
                 layout.turn(x, first, count, images)
             multiply(
-                copiers, x, images, filters, x.reshape(-1)[:0] if bias is None else bias, y, channel, (first, count),
-                (self.blocks, self.block_images, self.block_rows), (*cuts, lanes, self.rows, self.depth), depth,
-                self.stride, self._table, (self.places, self.runs, self.limits), layout.frame,
-                (layout.image, layout.steps[0], layout.block_rows(self.block_rows), own), memory,
-                arguments_of(finish, self.dtype),
+                copiers, x, images, filters, known_bias, y, channel, (first, count), blocks, sizes, depth, self.stride,
+                phases, tables, frame, (*steps, own), memory, finishing,
             )  # fmt: skip
+
+    @cached_property
+    def _constants(self):
+        """What all calls hand to `multiply`: copiers, cuts, sizes, depth, phases, tables, frame and steps."""
+        layout = self.layout
+        return (
+            (turner(self.dtype), mover(self.dtype)),
+            (self.blocks, self.block_images, self.block_rows),
+            (self.groups, self.strips, self.vectors, simd.lanes_of(self.dtype), self.rows, self.depth),
+            self.depth * self.taps,
+            self._table(),
+            (self.places, self.runs, self.limits),
+            layout.frame,
+            (layout.image, layout.steps[0], layout.block_rows(self.block_rows)),
+        )
 
     def _blocks_turn(self):
         """Say whether each block turns what it sees of the images itself. The numbers are the same either way."""
@@ -217,9 +228,8 @@ class ChannelsProduct(PackedProduct):
         enough = all_blocks >= BLOCKS_PER_THREAD * numba.get_num_threads()
         return enough and self.own_bytes <= OWN_BYTES and self.turns <= MOST_TURNS
 
-    @cached_property
     def _table(self):
-        """The phases as the kernel wants them: one row each, see `multiply`."""
+        """Return the phases as the kernel wants them: one row each, see `multiply`."""
         rows = []
         place = run = depth = limit = 0
         for phase in self.phases:

@@ -73,6 +73,9 @@ class ChannelsFilterGradient:
         fitting = PARTIAL_BYTES // (sums * self.dtype.itemsize)
         self.chunks = max(1, min(MOST_CHUNKS, JOBS // (others * self.parts), row_blocks, fitting))
         self.partial = self.chunks * sums
+        self._sizes = geometry.group, self.strips, self.vectors, lanes, geometry.group_outputs, geometry.group_channels
+        self._cuts = self.chunks, self.parts, self.block_rows
+        self._filters_size = lanes * (lanes * geometry.taps + lanes)
         rows = np.arange(self.group_images)[:, None] * self.layout.image
         self.row_starts = (rows + np.arange(self.y_size[0]) * self.layout.steps[0]).reshape(-1)
         self.gradient_starts = np.arange(self.block_rows) * self.gradients.line
@@ -88,27 +91,26 @@ class ChannelsFilterGradient:
         return products + self.layout.cost + self.gradients.cost + ADD_COST * added / g.images
 
     def run(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
-        g, layout, gradients, lanes = self.geometry, self.layout, self.gradients, simd.lanes_of(self.dtype)
+        g, layout, gradients = self.geometry, self.layout, self.gradients
         turned_x = scratch("conv images", self.group_images * layout.image, self.dtype)
         # The last strip is read to its end.
         turned_dy = scratch("conv gradients", self.group_images * gradients.image + self.strip, self.dtype)
         partial = scratch("conv partial", self.partial, self.dtype)
-        sizes = g.group, self.strips, self.vectors, lanes, g.group_outputs, g.group_channels
-        cuts = self.chunks, self.parts, self.block_rows
+        sizes, pitches, copier = self._sizes, (layout.steps[1], gradients.pitch), turner(self.dtype)
         for first in range(0, self.images, self.group_images):
             count = min(self.group_images, self.images - first)
             layout.turn(x, first, count, turned_x)
             gradients.turn(dy, first, count, turned_dy)
             _multiply(
-                turned_x, turned_dy, count * self.y_size[0], self.y_size[1], cuts, sizes, self.runs, self.length,
-                self.row_starts, self.gradient_starts, (layout.steps[1], gradients.pitch), self._panels,
+                turned_x, turned_dy, count * self.y_size[0], self.y_size[1], self._cuts, sizes, self.runs, self.length,
+                self.row_starts, self.gradient_starts, pitches, self._panels,
                 self._sum_kernel, self.ones, 0 if first == 0 else ADD, partial,
             )  # fmt: skip
         # For a vector of outputs, with a vector of channels each: also where there are fewer channels.
-        filters = thread_scratch("conv taps", lanes * (lanes * g.taps + lanes), self.dtype)
+        filters = thread_scratch("conv taps", self._filters_size, self.dtype)
         flat = dw.reshape(dw.shape[0], -1)
         _add_filters(
-            turner(self.dtype), partial, self.chunks, sizes, g.taps, filters, flat, flat[0, :0] if db is None else db
+            copier, partial, self.chunks, sizes, g.taps, filters, flat, flat[0, :0] if db is None else db
         )
 
     @cached_property

@@ -81,20 +81,28 @@ class DepthwiseProduct:
         self.blocks = -(-geometry.group // simd.lanes_of(geometry.dtype))
         #: Chunks of images that share the preparation of filters; each is a job for each vector of channels.
         self.chunks = min(geometry.images, -(-JOBS // self.blocks))
-        self._strips: dict[int, tuple[Strips, int]] = {}
+        self._calls: dict[int, tuple] = {}
 
     def strips_for(self, threads: int) -> tuple[Strips, int]:
         """Return the strips for so many threads, and the number of parts that they are dealt to within an image."""
-        if threads not in self._strips:
-            strips, parts = Strips(self.geometry, self.transposed), 1
-            wanted = -(-threads // max(1, self.blocks * self.chunks))
-            if threads > 2 and wanted > 1:
-                rows = strips.axes[0][1]
-                if strips.count < wanted:
-                    strips = Strips(self.geometry, self.transposed, max(FEWEST_ROWS, rows // wanted))
-                parts = min(strips.count, wanted)
-            self._strips[threads] = strips, parts
-        return self._strips[threads]
+        strips, parts = Strips(self.geometry, self.transposed), 1
+        wanted = -(-threads // max(1, self.blocks * self.chunks))
+        if threads > 2 and wanted > 1:
+            rows = strips.axes[0][1]
+            if strips.count < wanted:
+                strips = Strips(self.geometry, self.transposed, max(FEWEST_ROWS, rows // wanted))
+            parts = min(strips.count, wanted)
+        return strips, parts
+
+    def _prepare(self, threads):
+        """Return what all calls with so many threads have in common: elements of a thread's memory; what `_sum_strips`
+        takes from `cuts` to `places`."""
+        dtype, lanes = self.geometry.dtype, simd.lanes_of(self.geometry.dtype)
+        strips, row_parts = self.strips_for(threads)
+        places = np.array([*strips.sizes, self.window[0] * self.window[1] * lanes]).cumsum()
+        cuts, copiers = (self.chunks, row_parts), (turner(dtype), mover(dtype), lanes)
+        window = window_kernel(dtype, *self.window, False)
+        return int(places[-1]) + lanes, (cuts, strips.axes, strips.rows, self.transposed, window, copiers, places)
 
     def run(
         self,
@@ -110,16 +118,13 @@ class DepthwiseProduct:
 
         channel: the one of y that gets the first result.
         """
-        lanes, (strips, row_parts) = simd.lanes_of(x.dtype), self.strips_for(numba.get_num_threads())
-        padded, plain, sums = strips.sizes
-        places = np.array([padded, plain, sums, self.window[0] * self.window[1] * lanes]).cumsum()
-        own = thread_scratch("depthwise", int(places[-1]) + lanes, x.dtype)
-        flat = w.reshape(-1)
-        _sum_strips(
-            x, flat, flat[:0] if bias is None else bias, y, channel, (self.chunks, row_parts), strips.axes,
-            strips.rows, self.transposed, window_kernel(x.dtype, *self.window, False),
-            (turner(x.dtype), mover(x.dtype), lanes), places, own, arguments_of(finish, x.dtype),
-        )  # fmt: skip
+        threads = numba.get_num_threads()
+        if threads not in self._calls:
+            self._calls[threads] = self._prepare(threads)
+        own_size, constants = self._calls[threads]
+        own, flat = thread_scratch("depthwise", own_size, x.dtype), w.reshape(-1)
+        known_bias = flat[:0] if bias is None else bias
+        _sum_strips(x, flat, known_bias, y, channel, *constants, own, arguments_of(finish, x.dtype))
 
 
 class DepthwiseFilterGradient:

@@ -50,7 +50,8 @@ class PointwiseProduct(PackedProduct):
             self.depth, self.rows = self.rows, self.depth
         self.cut = Panels.cut(self.rows, VECTORS)
         self.packed_size = self.groups * self.rows * self.depth
-        self.width = VECTORS * simd.lanes_of(self.dtype)
+        lanes = simd.lanes_of(self.dtype)
+        self.width = VECTORS * lanes
         tiles = -(-self.plane // self.width)
         self.direct, self.steps = reading_of_b(self.rows, self.plane, self.depth, self.cut.tall, self.dtype)
         most = max(1, BLOCK_BYTES // (self.steps * self.width * self.dtype.itemsize))
@@ -59,6 +60,9 @@ class PointwiseProduct(PackedProduct):
         panel_jobs = min(self.cut.count, -(-JOBS // (images * tile_jobs)))
         #: Tiles and panels of one job.
         self.tile_block, self.panel_block = -(-tiles // tile_jobs), -(-self.cut.count // panel_jobs)
+        self._sizes = self.images * self.groups, self.groups, self.depth, self.rows
+        self._tiling = lanes, self.width, self.steps, self.tile_block, self.panel_block, self.direct
+        self._strips_size = self.tile_block * self.steps * self.width
         inputs, outputs = self.groups * self.depth * self.plane, self.groups * self.rows * self.plane
         #: Multiplications for one image, those for nothing and the time for all else included.
         self.cost = SLOWER * self.groups * self.rows * self.depth * tiles * self.width
@@ -68,12 +72,15 @@ class PointwiseProduct(PackedProduct):
     def _panels(self):
         return self.cut.with_kernels(self.dtype, VECTORS, form="columns")
 
+    @cached_property
+    def _copiers(self):
+        return copiers_of(self.dtype)
+
     def pack(self, w: np.ndarray, packed: np.ndarray) -> None:
         """Cut the filters into panels, [group][panel][k][row of the panel]."""
-        copiers, lanes = copiers_of(self.dtype), simd.lanes_of(self.dtype)
         filters = w.reshape(self.groups, -1, w.shape[1])
         for group, part in enumerate(packed[: self.packed_size].reshape(self.groups, -1)):
-            _pack(copiers, self.transposed, filters[group], self._panels, lanes, part)
+            _pack(self._copiers, self.transposed, filters[group], self._panels, self._tiling[0], part)
 
     def run_packed(
         self,
@@ -85,14 +92,11 @@ class PointwiseProduct(PackedProduct):
         channel: int = 0,
     ) -> None:
         """Compute y (n, channels, rows, columns) from x by packed filters."""
-        lanes, copiers = simd.lanes_of(self.dtype), copiers_of(self.dtype)
-        strips = thread_scratch("gemm b", self.tile_block * self.steps * self.width, self.dtype)
+        known_bias, flags = (filters, 0) if bias is None else (bias, BIAS)
+        strips = thread_scratch("gemm b", self._strips_size, self.dtype)
         _multiply(
-            copiers, filters, x.reshape(-1, self.plane), y, channel,
-            *((filters, 0) if bias is None else (bias, BIAS)), strips, self._panels,
-            (self.images * self.groups, self.groups, self.depth, self.rows),
-            (lanes, self.width, self.steps, self.tile_block, self.panel_block, self.direct),
-            arguments_of(finish, self.dtype),
+            self._copiers, filters, x.reshape(-1, self.plane), y, channel, known_bias, flags, strips, self._panels,
+            self._sizes, self._tiling, arguments_of(finish, self.dtype),
         )  # fmt: skip
 
 

@@ -239,6 +239,7 @@ class TapProduct:
             self.addresses = (rows_of_plane * layout.pitch + columns_of_plane).reshape(-1)
             computed = self.plane
         self.tile_width = self.vectors * lanes
+        self._tilings: dict[int, tuple[int, int, int, int]] = {}
         #: Multiplications for one image, those for nothing included.
         self.cost = SLOWER * self.channels * computed * len(taps)
         self.cost += self.channels * self.plane * (NEAR_COST if self.plane <= NEAR else FAR_COST)
@@ -275,7 +276,9 @@ class TapProduct:
         result = (packed, 0) if bias is None else (bias, BIAS)
         finishing = arguments_of(finish, self.dtype)
         if self.direct:
-            tiling = self.tile_width, self.vectors, *self._blocks(count)
+            tiling = self._tilings.get(count)
+            if tiling is None:
+                tiling = self._tilings[count] = self.tile_width, self.vectors, *self._blocks(count)
             conv_tiles.multiply_direct(
                 filters, self.groups, self.panels, tiling, images, self.taps, self.pixels, self.gap, target,
                 self.plane, result, finishing,

@@ -10,6 +10,8 @@ infinity makes its whole tile, and only its tiles, NaN.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numba
 import numpy as np
 
@@ -24,7 +26,6 @@ from caffetools.engine.cpu.conv_winograd_cuts import (
     POINTS,
     RESULT_COST,
     VECTORS,
-    Cut,
     Work,
     cut_for,
 )
@@ -55,6 +56,28 @@ def is_winograd(geometry: Geometry) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Call:
+    """What all calls for some number of threads have in common.
+
+    kernels: of `turn`, and of the transforms of images, filters and results. group_rows: tile rows that are transformed
+    together. cuts, sizes, layout, points, panels, tile_places, places: see `_multiply`. own: elements of each thread's
+    scratch memory for pixels, and for all else. shared: those of transformed images, and of sums that are left, if any.
+    """
+
+    kernels: tuple[int, int, int, int]
+    group_rows: int
+    cuts: tuple[int, int, int, int]
+    sizes: tuple[int, int, int, int, int]
+    layout: tuple[bool, int, int]
+    points: tuple[int, int, int]
+    panels: tuple[int, int, int, int, int]
+    tile_places: np.ndarray
+    places: np.ndarray
+    own: tuple[int, int]
+    shared: tuple[int, int]
+
+
 class WinogradProduct(PackedProduct):
     """y from x, or dx from dy if `transposed`; x and y stand for the input and the output of either below."""
 
@@ -77,14 +100,14 @@ class WinogradProduct(PackedProduct):
         self.packed_size = self.groups * self.strips * POINTS * self.filter_point
         #: Transformed filters take four times the memory of filters: many are read more slowly than they are made.
         self.keeps = self.packed_size * self.dtype.itemsize <= MOST_KEPT_BYTES
-        self._sizes = self.groups, self.depth, self.rows, lanes, self.vectors
-        self._taps_size = lanes * (TAPS * TAPS + 1) * lanes
+        self.lanes, self._taps_size = lanes, lanes * (TAPS * TAPS + 1) * lanes
+        self._tiling = self.tile_rows, self.tile_columns, self.pitch
         self.images = geometry.images
         self.work = Work(
             self.groups, self.rows, self.depth, lanes, self.strip, self.images * self.tile_rows, self.tile_columns,
             self.pitch, self.dtype.itemsize,
         )  # fmt: skip
-        self._cuts: dict[tuple[int, bool], Cut] = {}
+        self._calls: dict[tuple[int, bool], Call] = {}
 
     @property
     def cost(self) -> float:
@@ -117,7 +140,7 @@ class WinogradProduct(PackedProduct):
         taps = thread_scratch("winograd taps", self._taps_size, self.dtype)
         transform_all_filters(
             turner(self.dtype), transformer(self.dtype, "filter"), w.reshape(-1), self.transposed, self.strips,
-            self._sizes, taps, filters, self.filter_point,
+            (self.groups, self.depth, self.rows, self.lanes, self.vectors), taps, filters, self.filter_point,
         )  # fmt: skip
 
     def run_packed(
@@ -132,50 +155,54 @@ class WinogradProduct(PackedProduct):
         """Compute y from x by transformed filters."""
         self._run(x, filters, True, bias, y, finish, channel)
 
-    def _cut(self, threads, transformed):
-        key = threads, transformed
-        if key not in self._cuts:
-            self._cuts[key] = cut_for(self.work, *key)
-        return self._cuts[key]
+    def _prepare(self, threads, transformed):
+        """Return what all calls with so many threads have in common."""
+        cut, dtype, lanes = cut_for(self.work, threads, transformed), self.dtype, self.lanes
+        points = cut.group_blocks * cut.tiles | 1, self.depth * cut.strip + lanes, cut.tiles * cut.strip + lanes
+        image_point, filter_point, result_point = points[0] * self.pitch, *points[1:]
+        written = TILE * TILE * self.tile_columns * cut.strip
+        own = 0 if transformed else POINTS * filter_point, POINTS * result_point, written, self._taps_size, cut.strip
+        jobs = self.groups * cut.strips * cut.depth_parts * cut.group_blocks
+        return Call(
+            (turner(dtype), *(transformer(dtype, name) for name in ("image", "filter", "result"))),
+            cut.group_blocks * cut.block_rows,
+            (cut.block_rows, cut.parts, cut.strips, cut.depth_parts),
+            (self.groups, self.depth, self.rows, lanes, cut.vectors),
+            (transformed, self.strips, self.strip),
+            (image_point, self.filter_point if transformed else filter_point, result_point),
+            cut.panels.with_kernels(dtype, cut.vectors, form="rows"),
+            cut.tile_places,
+            np.array([0, *own[:-1]]).cumsum(),
+            (EDGE * (self.tile_columns * TILE + TAPS - 1) * lanes, sum(own)),
+            (POINTS * image_point, jobs * POINTS * result_point if cut.depth_parts > 1 else 0),
+        )
 
     def _run(self, x, filters, transformed, bias, y, finish, channel):
-        lanes, turning = simd.lanes_of(self.dtype), turner(self.dtype)
-        image, filter_address, result = (transformer(self.dtype, name) for name in ("image", "filter", "result"))
-        cut = self._cut(numba.get_num_threads(), transformed)
-        padded_columns = self.tile_columns * TILE + TAPS - 1
-        seen = thread_scratch("winograd pixels", EDGE * padded_columns * lanes, self.dtype)
-        image_point = (cut.group_blocks * cut.tiles | 1) * self.pitch
-        filter_point, result_point = self.depth * cut.strip + lanes, cut.tiles * cut.strip + lanes
-        images = scratch("winograd images", POINTS * image_point, self.dtype)
-        filters_size, results_size = 0 if transformed else POINTS * filter_point, POINTS * result_point
-        written_size = TILE * TILE * self.tile_columns * cut.strip
-        parts = filters_size, results_size, written_size, self._taps_size
-        own = thread_scratch("winograd", sum(parts) + cut.strip, self.dtype)
-        places = np.array([0, *parts]).cumsum()
-        apart = cut.depth_parts > 1
-        jobs = self.groups * cut.strips * cut.depth_parts
-        sums = scratch("winograd sums", jobs * cut.group_blocks * results_size, self.dtype) if apart else own[0]
-        tiling = self.tile_rows, self.tile_columns, self.pitch
-        panels = cut.panels.with_kernels(self.dtype, cut.vectors, form="rows")
-        filter_bias = x.reshape(-1)[:0] if bias is None else bias
-        finishing = arguments_of(finish, self.dtype)
-        sizes = (*self._sizes[:4], cut.vectors)
-        cuts = cut.block_rows, cut.parts, cut.strips, cut.depth_parts
-        for first in range(0, self.work.all_rows, cut.group_blocks * cut.block_rows):
-            last = min(first + cut.group_blocks * cut.block_rows, self.work.all_rows)
+        key = numba.get_num_threads(), transformed
+        call = self._calls.get(key)
+        if call is None:
+            call = self._calls[key] = self._prepare(*key)
+        dtype, lanes, tiling = self.dtype, self.lanes, self._tiling
+        turning, image, filter_address, result = call.kernels
+        seen = thread_scratch("winograd pixels", call.own[0], dtype)
+        own = thread_scratch("winograd", call.own[1], dtype)
+        images = scratch("winograd images", call.shared[0], dtype)
+        sums = scratch("winograd sums", call.shared[1], dtype) if call.shared[1] else own[0]
+        known_bias, finishing = x.reshape(-1)[:0] if bias is None else bias, arguments_of(finish, dtype)
+        for first in range(0, self.work.all_rows, call.group_rows):
+            last = min(first + call.group_rows, self.work.all_rows)
             transform_tiles(
-                turning, image, x, first, last, EDGE, self.pad, lanes, tiling, images, image_point, seen
+                turning, image, x, first, last, EDGE, self.pad, lanes, tiling, images, call.points[0], seen
             )
             _multiply(
-                turning, filter_address, result, images, filters, (transformed, self.strips, self.strip), filter_bias,
-                y, channel, (first, last), cuts, sizes, self.transposed, tiling,
-                (image_point, self.filter_point if transformed else filter_point, result_point), panels,
-                cut.tile_places, places, own, sums, finishing,
+                turning, filter_address, result, images, filters, call.layout, known_bias, y, channel, (first, last),
+                call.cuts, call.sizes, self.transposed, tiling, call.points, call.panels, call.tile_places,
+                call.places, own, sums, finishing,
             )  # fmt: skip
-            if apart:
+            if call.shared[1]:
                 _add_up(
-                    turning, result, sums, filter_bias, y, channel, (first, last), cuts, sizes, tiling, result_point,
-                    places, own, finishing,
+                    turning, result, sums, known_bias, y, channel, (first, last), call.cuts, call.sizes, tiling,
+                    call.points[2], call.places, own, finishing,
                 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ threads, the points of a product are dealt to several jobs, and the transforms f
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import product
 
 import numba
@@ -45,7 +46,7 @@ class WinogradFilterGradient:
 
     def __init__(self, geometry: Geometry):
         self.geometry = geometry
-        lanes = simd.lanes_of(geometry.dtype)
+        self.lanes = lanes = simd.lanes_of(geometry.dtype)
         groups, rows, depth = geometry.group, geometry.group_outputs, geometry.group_channels
         self.strip = (VECTORS if rows > lanes else 1) * lanes
         self.strips = -(-rows // self.strip)
@@ -61,17 +62,17 @@ class WinogradFilterGradient:
         tiles = self.group_rows * self.tile_columns | 1
         self.image_point, self.gradient_point = tiles * self.pitch, tiles * self.gradient_pitch
         self.panels = Panels.cut(depth, self.strip // lanes)
-        self._cuts: dict[int, tuple[int, int]] = {}
+        self._seen_size = EDGE * (self.tile_columns * TILE + TAPS - 1) * lanes
+        self._taps_size = TAPS * TAPS * lanes * lanes
+        self._calls: dict[int, tuple[tuple[int, int, int], int, int, int]] = {}
 
     def cut(self, threads: int) -> tuple[int, int]:
         """Return in how many parts the panels of channels are cut for so many threads, and in how many the points."""
         fewest = min(self.panels.count, max(1, JOBS // (self.geometry.group * self.strips)))
         if threads <= 2:
             return fewest, 1
-        if threads not in self._cuts:
-            cuts = product(range(fewest, self.panels.count + 1), POINT_PARTS)
-            self._cuts[threads] = min(cuts, key=lambda cut: self._time(cut, threads))
-        return self._cuts[threads]
+        cuts = product(range(fewest, self.panels.count + 1), POINT_PARTS)
+        return min(cuts, key=lambda cut: self._time(cut, threads))
 
     def _time(self, cut, threads):
         """Return how long so many threads take, in panels of one point; more jobs read more than once."""
@@ -91,39 +92,52 @@ class WinogradFilterGradient:
         transforms = tiles * (IMAGE_COST * channels + RESULT_COST * g.group * rows)
         return products + transforms + FILTER_COST * channels * rows / g.images
 
+    def _prepare(self, threads):
+        """Return what all calls with so many threads have in common: (parts, strips, parts of the points); the distance
+        of two points of products; elements of a thread's scratch memory, and of products that are left."""
+        parts, point_parts = self.cut(threads)
+        point = self.panels.tall * -(-self.panels.count // parts) * self.strip + self.lanes
+        products, apart = POINTS * point, point_parts > 1
+        own = 2 * self._taps_size + (0 if apart else products)
+        left = self.geometry.group * self.strips * parts * products if apart else 0
+        return (parts, self.strips, point_parts), point, own, left
+
+    @cached_property
+    def _kernels(self):
+        """The kernels of `turn` and of the transforms, and the panels with theirs."""
+        dtype = self.geometry.dtype
+        transforms = (transformer(dtype, name) for name in ("image", "gradient", "taps"))
+        return turner(dtype), *transforms, self.panels.with_kernels(dtype, self.strip // self.lanes)
+
     def run(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
-        g = self.geometry
-        lanes, turning = simd.lanes_of(g.dtype), turner(g.dtype)
-        image, gradient, taps = (transformer(g.dtype, name) for name in ("image", "gradient", "taps"))
-        seen = thread_scratch(
-            "winograd pixels", EDGE * (self.tile_columns * TILE + TAPS - 1) * lanes, g.dtype
-        )
+        threads = numba.get_num_threads()
+        if threads not in self._calls:
+            self._calls[threads] = self._prepare(threads)
+        cuts, point, own_size, left = self._calls[threads]
+        g, lanes, size = self.geometry, self.lanes, self._taps_size
+        turning, image, gradient, taps, panels = self._kernels
+        seen = thread_scratch("winograd pixels", self._seen_size, g.dtype)
         images = scratch("winograd images", POINTS * self.image_point, g.dtype)
         gradients = scratch("winograd gradients", POINTS * self.gradient_point, g.dtype)
-        parts, point_parts = self.cut(numba.get_num_threads())
-        point = self.panels.tall * -(-self.panels.count // parts) * self.strip + lanes
-        size, apart, jobs = TAPS * TAPS * lanes * lanes, point_parts > 1, g.group * self.strips * parts
-        own = thread_scratch("winograd", (0 if apart else POINTS * point) + 2 * size, g.dtype)
+        own = thread_scratch("winograd", own_size, g.dtype)
         # What all jobs have made, where others go on with it.
-        products = scratch("winograd sums", jobs * POINTS * point, g.dtype) if apart else own[0]
-        tilings = [(self.tile_rows, self.tile_columns, pitch) for pitch in (self.pitch, self.gradient_pitch)]
-        panels = self.panels.with_kernels(g.dtype, self.strip // lanes)
+        products = scratch("winograd sums", left, g.dtype) if left else own[0]
+        sizes, pitches = (g.group, lanes, self.strip), (self.pitch, self.gradient_pitch)
+        x_tiling, dy_tiling = ((self.tile_rows, self.tile_columns, pitch) for pitch in pitches)
         for first in range(0, self.all_rows, self.group_rows):
             last = min(first + self.group_rows, self.all_rows)
             transform_tiles(
-                turning, image, x, first, last, EDGE, g.pad, lanes, tilings[0], images, self.image_point, seen
+                turning, image, x, first, last, EDGE, g.pad, lanes, x_tiling, images, self.image_point, seen
             )
             transform_tiles(
-                turning, gradient, dy, first, last, TILE, (0, 0), lanes, tilings[1], gradients,
+                turning, gradient, dy, first, last, TILE, (0, 0), lanes, dy_tiling, gradients,
                 self.gradient_point, seen,
             )  # fmt: skip
-            cuts, sizes = (parts, self.strips, point_parts), (g.group, lanes, self.strip)
             _multiply(
                 turning, taps, images, gradients, dw, (last - first) * self.tile_columns, cuts, sizes,
-                (self.pitch, self.gradient_pitch), (self.image_point, self.gradient_point, point), panels, size, own,
-                products,
+                pitches, (self.image_point, self.gradient_point, point), panels, size, own, products,
             )  # fmt: skip
-            if apart:
+            if left:
                 _add_all_taps(turning, taps, products, point, dw, cuts, sizes, panels, size, own)
         if db is not None:
             add_bias_gradient(dy, db)

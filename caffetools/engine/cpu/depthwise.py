@@ -115,6 +115,7 @@ def _compiled(kind):
     return numba.cfunc(types.void(kind, operands, types.Tuple([pointer])), cache=CACHED)(_window)
 
 
+@cache
 def window_kernel(dtype, rows: int, columns: int, dilation: int, gradient: bool) -> int:
     """Return the address of a kernel for NumPy's type `dtype`; see `Window`."""
     kind = Window(numba.from_dtype(dtype), simd.lanes_of(dtype), rows, columns, dilation, gradient)

@@ -14,7 +14,7 @@ residual[r * step + j] if `adds` is not 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numba
 import numpy as np
@@ -42,8 +42,9 @@ class Finish:
     residual: np.ndarray | None = None
     slope: float = 1.0
 
+    @cached_property
     def arguments(self) -> tuple:
-        """Return this as kernels take it."""
+        """This as kernels take it."""
         scalar = self.scale.dtype.type
         residual = self.scale[:0] if self.residual is None else self.residual.reshape(-1)
         return finisher(self.scale.dtype), self.scale, self.shift, residual, scalar(self.slope)
@@ -51,7 +52,7 @@ class Finish:
 
 def arguments_of(finish: Finish | None, dtype) -> tuple:
     """Return a finish, or that there is none, as kernels take it."""
-    return _nothing(np.dtype(dtype)) if finish is None else finish.arguments()
+    return _nothing(dtype) if finish is None else finish.arguments
 
 
 @cache
@@ -128,9 +129,10 @@ def _compiled(kind):
     return numba.cfunc(types.void(kind, target, steps), cache=CACHED)(_finish_tile)
 
 
+@cache
 def finisher(dtype) -> int:
     """Return the address of the kernel of `finish_tile` for NumPy's type `dtype`."""
-    return _compiled(Finisher(numba.from_dtype(np.dtype(dtype)), simd.lanes_of(np.dtype(dtype)))).address
+    return _compiled(Finisher(numba.from_dtype(dtype), simd.lanes_of(dtype))).address
 
 
 @kernel

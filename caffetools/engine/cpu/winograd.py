@@ -159,6 +159,7 @@ def _compiled(kind):
     return numba.cfunc(types.void(kind, source, target), cache=CACHED)(_transform)
 
 
+@cache
 def transformer(dtype, name: str) -> int:
     """Return the address of the kernel of a transform for NumPy's type `dtype`."""
     return _compiled(Transform(numba.from_dtype(dtype), simd.lanes_of(dtype), name)).address

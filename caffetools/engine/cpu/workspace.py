@@ -15,21 +15,21 @@ from caffetools.engine.aligned import PAGE, aligned_empty
 #: where these are the next thread's, both slow down to half (measured on Zen 5: up to 16 KiB ahead).
 GUARD_PAGES = 8
 
-_buffers: dict[tuple[str, str], np.ndarray] = {}
+_buffers: dict[tuple[str, np.dtype], np.ndarray] = {}
 
 
-def scratch(name: str, count: int, dtype) -> np.ndarray:
+def scratch(name: str, count: int, dtype: np.dtype) -> np.ndarray:
     """Return the flat buffer `name` with at least `count` elements; its contents are arbitrary."""
-    key = (name, np.dtype(dtype).char)
+    key = (name, dtype)
     buffer = _buffers.get(key)
     if buffer is None or buffer.size < count:
         buffer = _buffers[key] = aligned_empty(count, dtype, PAGE)
     return buffer
 
 
-def thread_scratch(name: str, count: int, dtype) -> tuple[np.ndarray, int]:
+def thread_scratch(name: str, count: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
     """Return a flat buffer with `count` elements for each thread, and the distance of two threads' parts."""
-    page = PAGE // np.dtype(dtype).itemsize
+    page = PAGE // dtype.itemsize
     step = (-(-count // page) + GUARD_PAGES) * page
     return scratch(name, numba.config.NUMBA_NUM_THREADS * step, dtype), step
 
