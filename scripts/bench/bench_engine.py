@@ -67,6 +67,8 @@ PRODUCTS = (
 INNER_PRODUCTS = (
     ("lenet ip1", 64, 500, 800),
     ("lenet ip2", 64, 10, 500),
+    ("cifar10 ip1", 100, 64, 1024),
+    ("cifar10 ip2", 100, 10, 64),
     ("googlenet fc", 16, 1000, 1024),
     ("lstm x", 320, 1024, 256),
     ("lstm predict", 320, 100, 256),
@@ -195,21 +197,23 @@ def products(torch, trans_a, trans_b, a, b, beta):
 
 
 def inner_product_cases(torch):
-    """Yield the same for the three products of inner-product layers, without bias."""
+    """Yield the same for the three products of inner-product layers, the first with the bias that they all have."""
     from caffetools.engine.cpu.inner_product import inner_product
 
     for name, batch, outputs, inputs in INNER_PRODUCTS:
-        x, w, y, dy = random(batch, inputs), random(outputs, inputs), random(batch, outputs), random(batch, outputs)
+        x, w, bias, dy = random(batch, inputs), random(outputs, inputs), random(outputs), random(batch, outputs)
+        y, numpys = empty(*dy.shape), empty(*dy.shape)
         operations, size = 2 * batch * outputs * inputs, w.nbytes if batch <= THIN else 0
-        theirs = partial(torch.nn.functional.linear, *(torch.from_numpy(v) for v in (x, w))) if torch else None
-        yield (
-            name, "forward", operations, size, partial(inner_product, x, w, None, y), theirs,
-            partial(np.matmul, x, w.T, out=empty(*y.shape)),
-        )  # fmt: skip
-        if batch > 1:
-            yield name, "dx", operations, size, *products(torch, False, False, dy, w, 0)
-            # The gradient is read and written.
-            yield name, "dw", operations, 2 * size, *products(torch, True, False, dy, x, 1)
+        theirs = partial(torch.nn.functional.linear, *(torch.from_numpy(v) for v in (x, w, bias))) if torch else None
+
+        def blas(x=x, w=w, bias=bias, y=numpys):
+            np.matmul(x, w.T, out=y)
+            np.add(y, bias, out=y)
+
+        yield name, "forward", operations, size, partial(inner_product, x, w, bias, y), theirs, blas
+        yield name, "dx", operations, size, *products(torch, False, False, dy, w, 0)
+        # The gradient is read and written.
+        yield name, "dw", operations, 2 * size, *products(torch, True, False, dy, x, 1)
 
 
 def main() -> None:

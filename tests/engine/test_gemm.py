@@ -51,6 +51,9 @@ def assert_close(actual, wanted):
         (70, 600, 1024),
         (1024, 300, 40),
         (270, 33, 1024),
+        (1, 300, 17),
+        (3, 5, 9),
+        (8, 4100, 20),  # columns in two parts
     ],
 )
 def test_product_of_every_shape_and_transposition(m, n, k, trans_a, trans_b, dtype):
@@ -60,16 +63,26 @@ def test_product_of_every_shape_and_transposition(m, n, k, trans_a, trans_b, dty
     assert_close(c, wanted)
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [(1, 0), (1, 1), (-2, 0), (0, 1), (0.25, -0.5)])
-def test_alpha_and_beta(alpha, beta):
-    a, b, c = operands(60, 70, 600, False, True, np.float32)
-    wanted = expected(False, True, alpha, a, b, beta, c)
-    gemm(False, True, alpha, a, b, beta, c)
+def test_few_rows_with_a_matrix_beyond_the_caches():
+    a, b, c = operands(10, 2048, 2100, False, False, np.float32)
+    wanted = expected(False, False, 1, a, b, 1, c)
+    gemm(False, False, 1, a, b, 1, c)
     assert_close(c, wanted)
 
 
-def test_c_is_not_read_when_beta_is_zero():
-    a, b, c = operands(5, 6, 7, False, False, np.float32)
+@pytest.mark.parametrize("rows", [2, 60])
+@pytest.mark.parametrize(("alpha", "beta"), [(1, 0), (1, 1), (-2, 0), (0, 1), (0.25, -0.5)])
+def test_alpha_and_beta(alpha, beta, rows):
+    for trans_b in (False, True):
+        a, b, c = operands(rows, 70, 600, False, trans_b, np.float32)
+        wanted = expected(False, trans_b, alpha, a, b, beta, c)
+        gemm(False, trans_b, alpha, a, b, beta, c)
+        assert_close(c, wanted)
+
+
+@pytest.mark.parametrize("rows", [5, 50])
+def test_c_is_not_read_when_beta_is_zero(rows):
+    a, b, c = operands(rows, 37, 20, False, False, np.float32)
     wanted = expected(False, False, 1, a, b, 0, c)
     c[:] = np.nan
     gemm(False, False, 1, a, b, 0, c)

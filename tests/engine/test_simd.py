@@ -18,7 +18,7 @@ def width(request, monkeypatch):
     def forget():
         addresses = [tiles.micro_kernel, turn.turner, turn.mover, turn.dealer]
         addresses += [finish.finisher, winograd.transformer, depthwise.window_kernel]
-        plans = gemm._way, inner_product._is_plain, inner_product._plan, inner_product._dot_plan
+        plans = gemm._way, inner_product._is_plain, inner_product._way
         for cached in (simd.width_name, *plans, *addresses):
             cached.cache_clear()
 
@@ -30,14 +30,18 @@ def width(request, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("m", "n", "k", "trans_a"), [(50, 70, 300, False), (9, 13, 30, True)])
-def test_gemm_at_every_vector_width(width, m, n, k, trans_a, dtype):
-    test_gemm.test_product_of_every_shape_and_transposition(m, n, k, trans_a, True, dtype)
+@pytest.mark.parametrize(
+    ("m", "n", "k", "trans_a", "trans_b"),
+    [(50, 70, 300, False, True), (9, 13, 30, True, True), (3, 70, 19, False, False)],
+)
+def test_gemm_at_every_vector_width(width, m, n, k, trans_a, trans_b, dtype):
+    test_gemm.test_product_of_every_shape_and_transposition(m, n, k, trans_a, trans_b, dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_inner_product_at_every_vector_width(width, dtype):
-    test_gemm.test_inner_product(33, 50, 90, dtype)
+@pytest.mark.parametrize(("batch", "outputs", "inputs"), [(33, 50, 90), (1, 9, 300), (3, 9, 100)])
+def test_inner_product_at_every_vector_width(width, batch, outputs, inputs, dtype):
+    test_gemm.test_inner_product(batch, outputs, inputs, dtype)
 
 
 @pytest.mark.slow

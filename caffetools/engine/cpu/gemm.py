@@ -3,8 +3,8 @@
 C is computed block by block. The part of B that a block needs is packed, by the job that uses it, into strips as wide
 as a tile, which stay in the second-level cache while panels of rows of A go by. A is read where it lies. Where its rows
 lie so far apart that they would push each other out of the cache, panels are lower, or if it is transposed it is packed
-as well. A product with few rows uses each number of B too few times for any copy: there B is read as it lies, row after
-row.
+as well. A product with few rows uses each number of B too few times for any copy: there B is read as it lies, some rows
+side by side, and what they add to C is added to it at once.
 
 How the common axis is cut depends on the shapes alone, so the result is the same bit for bit whatever the number of
 threads; how C is cut depends on it.
@@ -23,9 +23,7 @@ from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.operands import copiers_of, pack_a, pack_b, pack_count, parts
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
-from caffetools.engine.cpu.prefetch import prefetch
 from caffetools.engine.cpu.tiles import ADD, micro_kernel, multiply_tile
-from caffetools.engine.cpu.turn import move_block, mover
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
 from caffetools.glog import check
 
@@ -45,12 +43,10 @@ PACK_COST, STORE_COST, NARROW, JOB_COST = 16, 16, 128, 20_000
 #: so many columns, unless they are many and not transposed: so many at a time stay in the first-level cache beside what
 #: goes by of B. Rows of B that lie otherwise need no packing for up to so many rows of C, the others for two panels.
 ALIAS_BYTES, PACK_COLUMNS, ALIASED_ROWS, DIRECT_ROWS = 4096, 512, 10, 128
-#: Steps of a product with few rows, that many rows of B are read side by side.
-THIN_STEPS = 16
-#: Tiles that are fetched ahead there: processors follow fewer rows at a time by themselves.
-THIN_AHEAD = 2
-#: Tiles that a job has at least there, where a thread has so many: rows of B are read in pieces of some length.
-THIN_TILES = 8
+#: Rows of C that are few, and that are few where B is so large that it comes from memory; rows of B that go by side by
+#: side there, and as many columns at most, of which C's part stays in the first-level cache.
+FEW_ROWS, FEW_ROWS_OF_LARGE, LARGE_BYTES = 8, 10, 16 << 20
+SWEPT_ROWS, SWEPT_ROWS_OF_LARGE, SWEPT_COLUMNS = 8, 4, 4096
 
 
 def gemm(
@@ -61,56 +57,67 @@ def gemm(
     a, b, c: C-contiguous 2-D arrays of one type, float32 or float64. op(A) is (m, k), op(B) is (k, n), C is
     (m, n). As in BLAS, C is not read when beta is 0 and the product is not formed when k is 0.
     """
-    way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype, 1)
-    if not way.serial:
+    way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype)
+    if way is None:
         way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype, numba.get_num_threads())
-    plan, thin, packed_size, strips_size, serial = way
+    plan, few, packed_size, strips_size, serial, nothing = way
+    alpha, beta = float(alpha), float(beta)
+    if few:
+        run = _few_serial if serial else _few_parallel
+        run(alpha, a, b, beta, c, plan)
+        return
     if plan is None:
         c *= beta
         return
     if strips_size == 0:
-        strips, step = b.reshape(-1), 0  # not looked at
+        strips, step = nothing, 0
     elif serial:
         strips, step = scratch("gemm b", strips_size, c.dtype), 0
     else:
         strips, step = thread_scratch("gemm b", strips_size, c.dtype)
     packed = scratch("gemm a", packed_size, c.dtype) if packed_size else strips
-    alone, shared = (_thin_serial, _thin_parallel) if thin else (_multiply_serial, _multiply_parallel)
-    run = alone if serial else shared
-    run(float(alpha), a, b, float(beta), c, plan, packed, strips, step)
+    run = _multiply_serial if serial else _multiply_parallel
+    run(alpha, a, b, beta, c, plan, packed, strips, step)
 
 
 class Way(NamedTuple):
     """How a product is computed.
 
-    plan: what the kernel needs to know, or None where there is nothing to multiply. thin: whether C has few rows.
+    plan: what the kernel needs to know, or None where there is nothing to multiply. few: whether C has few rows.
     packed, strips: elements of A that are packed, and of B that a job packs at most. serial: whether the calling thread
-    does it all.
+    does it all. nothing: stands in for strips where B is read as it lies.
     """
 
     plan: np.ndarray | None
-    thin: bool
+    few: bool
     packed: int
     strips: int
     serial: bool
+    nothing: np.ndarray
 
 
 @lru_cache(maxsize=1024)
-def _way(trans_a, trans_b, a_shape, b_shape, c_shape, dtype, threads):
+def _way(trans_a, trans_b, a_shape, b_shape, c_shape, dtype, threads=None):
+    """Return the way of a product, or None where it takes to know the number of threads: asking for it takes as long as
+    a small product."""
     rows, depth = a_shape[::-1] if trans_a else a_shape
     depth_b, columns = b_shape[::-1] if trans_b else b_shape
     if depth != depth_b or c_shape != (rows, columns):
         shapes = f"shapes do not fit: {a_shape}, {b_shape}, {c_shape}"
         check(False, "op(A) (m, k) op(B) (k, n) = C (m, n)", shapes)
-    operations = rows * columns * depth
+    operations, nothing = rows * columns * depth, np.empty(1, dtype)
     if operations == 0:
-        return Way(None, False, 0, 0, True)
-    serial = operations < SERIAL_BELOW
-    if not trans_a and not trans_b and rows <= simd.max_rows():
-        plan, ends = _thin_plan(rows, columns, depth, threads, dtype)
-        return Way(plan, True, 0, ends, serial)
+        return Way(None, False, 0, 0, True, nothing)
+    serial = operations < SERIAL_BELOW or 1 in (threads, numba.config.NUMBA_NUM_THREADS)
+    if serial:
+        threads = 1
+    elif threads is None:
+        return None
+    few = FEW_ROWS_OF_LARGE if depth * columns * dtype.itemsize >= LARGE_BYTES else FEW_ROWS
+    if not trans_a and not trans_b and rows <= few:
+        return Way(_few_plan(rows, columns, depth, threads, dtype), True, 0, 0, serial, nothing)
     plan, packs, strips = _plan(rows, columns, depth, trans_a, trans_b, threads, dtype)
-    return Way(plan, False, rows * depth if packs else 0, strips, serial)
+    return Way(plan, False, rows * depth if packs else 0, strips, serial, nothing)
 
 
 def _plan(rows, columns, depth, trans_a, trans_b, threads, dtype):
@@ -283,58 +290,41 @@ def _scale(c, first_row, last_row, first_column, last_column, beta):
                 c[m, n] *= beta
 
 
-def _thin_plan(rows, columns, depth, threads, dtype):
-    """Return an array with (micro-kernel of all rows, columns of a tile, columns of a job, kernel of `move`, lanes) and
-    the offsets of the rows; and how many elements of B are copied at its end."""
+def _few_plan(rows, columns, depth, threads, dtype):
+    """Return an array with (rows of B side by side, their micro-kernel, that of the last ones, columns of a job)."""
+    count = min(SWEPT_ROWS if rows <= FEW_ROWS else SWEPT_ROWS_OF_LARGE, depth)
+    last = micro_kernel(dtype, rows, depth % count or count, form="sweep")
     lanes = simd.lanes_of(dtype)
-    vectors = 4 if rows <= simd.max_rows(4) else 2
-    width = vectors * lanes
-    tiles = -(-columns // (width * threads))  # of a thread
-    jobs = 1 if threads == 1 else max(1, min(JOBS, tiles // THIN_TILES))
-    job_width = -(-tiles // jobs) * width
-    thin = micro_kernel(dtype, rows, vectors, form="rows"), width, job_width, mover(dtype), lanes
-    ends = THIN_STEPS * width if columns % width else 0
-    return np.array([*thin, *(np.arange(rows) * depth)], np.int64), ends
+    width = min(SWEPT_COLUMNS, -(-columns // (threads * lanes)) * lanes)
+    return np.array([count, micro_kernel(dtype, rows, count, form="sweep"), last, width], np.int64)
 
 
 @parallel_kernel
-def _thin_parallel(alpha, a, b, beta, c, plan, packed, ends, end_step):
+def _few_parallel(alpha, a, b, beta, c, plan):
     scales = c.dtype.type(alpha), c.dtype.type(beta)
-    for job in numba.prange((c.shape[1] + plan[2] - 1) // plan[2]):
-        _thin_job(job, scales, a, b, c, plan, ends, numba.get_thread_id() * end_step)
+    for job in numba.prange(parts(c.shape[1], plan[3])):
+        _few_job(job, scales, a, b, c, plan)
 
 
 @kernel
-def _thin_serial(alpha, a, b, beta, c, plan, packed, ends, end_step):
+def _few_serial(alpha, a, b, beta, c, plan):
     scales = c.dtype.type(alpha), c.dtype.type(beta)
-    for job in range((c.shape[1] + plan[2] - 1) // plan[2]):
-        _thin_job(job, scales, a, b, c, plan, ends, 0)
+    for job in range(parts(c.shape[1], plan[3])):
+        _few_job(job, scales, a, b, c, plan)
 
 
 @kernel
-def _thin_job(job, scales, a, b, c, plan, ends, end):
+def _few_job(job, scales, a, b, c, plan):
     """Compute some columns of C from a few rows of B after the others, as they lie; scales: (alpha, beta)."""
     alpha, beta = scales
-    thin_kernel, width, job_width, mover, lanes = plan[0], plan[1], plan[2], plan[3], plan[4]
+    count, most_kernel, last_kernel, job_width = plan[0], plan[1], plan[2], plan[3]
     depth, columns = b.shape
     first, last = job * job_width, min((job + 1) * job_width, columns)
     _scale(c, 0, c.shape[0], first, last, beta)
     zero = c.dtype.type(0)
-    offsets = simd.at(plan, 5)  # the first of them is 0
-    for first_k in range(0, depth, THIN_STEPS):
-        steps = min(THIN_STEPS, depth - first_k)
-        flags = ADD if first_k > 0 or beta != zero else 0
-        for column in range(first, last, width):
-            place, step = simd.at(b, first_k * columns + column), columns
-            for row in range(steps):
-                for j in range(0, width, lanes):
-                    prefetch(simd.at(b, (first_k + row) * columns + column + THIN_AHEAD * width + j))
-            if column + width > columns:  # vectors would reach beyond the matrix
-                here = first_k * columns + column
-                move_block(mover, lanes, b, here, columns, ends, end, width, steps, columns - column)
-                place, step = simd.at(ends, end), width
-            multiply_tile(
-                thin_kernel,
-                (1, steps, simd.at(a, first_k), offsets, offsets, place, step),
-                (simd.at(c, column), columns, simd.at(c, 0), alpha, last - column, flags),
-            )
+    for k in range(0, depth, count):
+        multiply_tile(
+            most_kernel if k + count <= depth else last_kernel,
+            (simd.at(a, k), depth, simd.at(b, k * columns + first), columns),
+            (simd.at(c, first), columns, simd.at(c, 0), alpha, last - first, ADD if k > 0 or beta != zero else 0),
+        )

@@ -11,6 +11,7 @@ weights.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -30,6 +31,8 @@ K_BLOCK = 512
 #: Panels of weights of one job, and tiles of the batch that it multiplies with them while they are in the
 #: cache.
 PANEL_BLOCK, TILE_BLOCK = 4, 4
+#: Forms of a product: rows of x with rows of w; tiles of outputs times items; none, where there is nothing to multiply.
+DOTS, TILES, NOTHING = "dots", "tiles", "nothing"
 #: Bytes of weights that stay in the second-level cache while the batch goes by.
 CACHED_BYTES = 256 << 10
 #: Items of a batch that is so small; most outputs that are computed at a time, and how many times one job does so.
@@ -37,8 +40,6 @@ MOST_DOTS, DOT_OUTPUTS, DOT_TIMES = 8, 6, 12
 #: Bytes of such a batch that go by before the next ones: more than the first-level cache holds, so that pieces of
 #: weights are long.
 DOT_BYTES = 64 << 10
-#: Multiplications of such a batch from which on it is seen to that each of many threads has something to do.
-MANY_DOTS = 2_000_000
 #: Items and outputs of a plain matrix product. It is one in other cases where that takes so much less, counted in
 #: multiplications, of which copying an element of what lies across takes so many.
 MANY, LESS, PACK_COST = 256, 0.95, 8
@@ -55,45 +56,75 @@ def inner_product(
     x: (batch, inputs), w: (outputs, inputs), bias: (outputs,) or None, y: (batch, outputs); C-contiguous, of
     one type. slope: of a ReLU that follows; 1 for none.
     """
-    batch, depth = x.shape
-    if batch > MOST_DOTS and slope == 1 and _is_plain(x.shape, w.shape, y.shape, x.dtype):
+    batch, outputs = y.shape
+    if batch > MOST_DOTS and slope == 1 and _is_plain(batch, outputs, y.dtype):
         if bias is not None:
             _spread(bias, y)
         gemm(False, True, 1, x, w, 0 if bias is None else 1, y)
         return
-    outputs = w.shape[0]
-    if w.shape[1] != depth or y.shape != (batch, outputs):
-        shapes = f"shapes do not fit: {x.shape}, {w.shape}, {y.shape}"
-        check(False, "x (m, k) w (n, k) = y (m, n)", shapes)
-    operations, slope = batch * outputs * depth, float(slope)
-    if operations == 0:
-        y[:] = 0 if bias is None else np.where(bias < 0, bias * slope, bias)
-        return
-    if batch <= MOST_DOTS:
-        run = _dots_serial if operations < SERIAL_DOTS_BELOW else _dots_parallel
-        threads = numba.get_num_threads() if operations >= MANY_DOTS else 1
-        plan, nothing = _dot_plan(batch, outputs, depth, x.dtype, threads)
-        offset, flags = (nothing, 0) if bias is None else (bias, BIAS)
-        run(x, w, offset, flags, slope, y, plan)
-        return
-    plan, by_tile, packed_size, results_size = _plan(outputs, batch, depth, x.dtype)
-    if by_tile:
-        packed, distance = thread_scratch("inner product x", packed_size, x.dtype)
+    way = _way(x.shape, w.shape, y.shape, x.dtype)
+    if way is None:
+        way = _way(x.shape, w.shape, y.shape, x.dtype, numba.get_num_threads())
+    slope = float(slope)
+    offset, flags = (way.no_bias, 0) if bias is None else (bias, BIAS)
+    if way.form is DOTS:
+        run = _dots_serial if way.serial else _dots_parallel
+        run(x, w, offset, flags, slope, y, way.plan)
+    elif way.form is TILES:
+        if way.by_tile:
+            packed, distance = thread_scratch("inner product x", way.packed, x.dtype)
+        else:
+            packed, distance = scratch("inner product x", way.packed, x.dtype), 0
+        results, step = thread_scratch("inner product y", way.results, x.dtype)
+        run = _multiply_serial if way.serial else _multiply_parallel
+        run(x, w, offset, flags, slope, y, way.plan, packed, distance, results, step)
     else:
-        packed, distance = scratch("inner product x", packed_size, x.dtype), 0
-    results, step = thread_scratch("inner product y", results_size, x.dtype)
-    run = _multiply_serial if operations < SERIAL_BELOW else _multiply_parallel
-    offset, flags = (packed, 0) if bias is None else (bias, BIAS)
-    run(x, w, offset, flags, slope, y, plan, packed, distance, results, step)
+        y[:] = 0 if bias is None else np.where(bias < 0, bias * slope, bias)
+
+
+class Way(NamedTuple):
+    """How a product is computed that is not a plain one.
+
+    form: DOTS, TILES or NOTHING. serial: whether the calling thread does it all. plan: what the kernel needs to know,
+    in one array, since each argument of a compiled function costs time. no_bias: stands in for a bias that is not
+    there. by_tile: whether a job takes a tile of items and all outputs. packed, results: elements of the packed batch,
+    or a job's part of it, and of a job's results.
+    """
+
+    form: str
+    serial: bool = True
+    plan: np.ndarray | None = None
+    no_bias: np.ndarray | None = None
+    by_tile: bool = False
+    packed: int = 0
+    results: int = 0
 
 
 @lru_cache(maxsize=1024)
-def _is_plain(x_shape, w_shape, y_shape, dtype):
+def _way(x_shape, w_shape, y_shape, dtype, threads=None):
+    """Return the way for operands of these shapes, or None where it takes to know the number of threads: asking for it
+    takes as long as a small product."""
+    (batch, depth), outputs = x_shape, w_shape[0]
+    if w_shape[1] != depth or y_shape != (batch, outputs):
+        shapes = f"shapes do not fit: {x_shape}, {w_shape}, {y_shape}"
+        check(False, "x (m, k) w (n, k) = y (m, n)", shapes)
+    operations, few = batch * outputs * depth, batch <= MOST_DOTS
+    if operations == 0:
+        return Way(NOTHING)
+    little = operations < (SERIAL_DOTS_BELOW if few else SERIAL_BELOW)
+    serial = little or 1 in (threads, numba.config.NUMBA_NUM_THREADS)
+    if not serial and threads is None:
+        return None
+    if few:
+        return Way(DOTS, serial, *_dot_plan(batch, outputs, depth, dtype, 1 if serial else threads))
+    return Way(TILES, serial, *_plan(outputs, batch, depth, dtype))
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(batch, outputs, dtype):
     """Say whether a plain product, whose lanes are outputs and which copies the weights, takes less time than one whose
     lanes are items and which copies these."""
-    (batch, outputs), lanes = y_shape, simd.lanes_of(dtype)
-    if (x_shape[0], w_shape[0]) != y_shape:
-        return False
+    lanes = simd.lanes_of(dtype)
 
     def cost(across, along):
         width = 2 * lanes if across > lanes else lanes
@@ -102,18 +133,9 @@ def _is_plain(x_shape, w_shape, y_shape, dtype):
     return min(batch, outputs) >= MANY or cost(outputs, batch) < LESS * cost(batch, outputs)
 
 
-@kernel
-def _spread(bias, y):
-    for n in range(y.shape[0]):
-        for m in range(y.shape[1]):
-            y[n, m] = bias[m]
-
-
-@lru_cache(maxsize=1024)
 def _dot_plan(batch, outputs, depth, dtype, threads):
     """Return an array with (how many rows of w are multiplied at a time, how many times a job has so many, steps of a
-    block, the micro-kernel, the one for the last rows) and the offsets of the rows, since each argument of a compiled
-    function costs time; and a stand-in for a bias that is not there."""
+    block, the micro-kernel, the one for the last rows) and the offsets of the rows; and a stand-in for a bias."""
     count = min(DOT_OUTPUTS, max(1, 2 * simd.max_rows() // batch), outputs)
     steps = min(depth, DOT_BYTES // (batch * dtype.itemsize))
     last = micro_kernel(dtype, batch, outputs % count or count, form="dots")
@@ -122,11 +144,10 @@ def _dot_plan(batch, outputs, depth, dtype, threads):
     return np.array(plan, np.int64), np.empty(1, dtype)
 
 
-@lru_cache(maxsize=1024)
 def _plan(outputs, batch, depth, dtype):
     """Return an array with the panels of w, (lanes, items of a tile, tiles, whether a job takes a tile and all panels,
-    and not some panels and all tiles), the kernel of `turn` and the offsets of a panel's rows; whether a job takes a
-    tile; and the sizes of the packed batch, or a job's part of it, and of a job's results."""
+    and not some panels and all tiles), the kernel of `turn` and the offsets of a panel's rows; a stand-in for a bias;
+    whether a job takes a tile; and the sizes of the packed batch, or a job's part of it, and of a job's results."""
     lanes = simd.lanes_of(dtype)
     vectors = 2 if batch > lanes else 1
     panels = Panels.cut(outputs)
@@ -137,7 +158,14 @@ def _plan(outputs, batch, depth, dtype):
     cut = *panels.with_kernels(dtype, vectors, form="rows"), lanes, width, tiles, by_tile, turner(dtype)
     plan = np.array([*cut, *(np.arange(panels.tall) * depth)], np.int64)
     packed = (1 if by_tile else tiles) * width * depth
-    return plan, by_tile, packed, PANEL_BLOCK * TILE_BLOCK * panels.tall * width
+    return plan, np.empty(1, dtype), by_tile, packed, PANEL_BLOCK * TILE_BLOCK * panels.tall * width
+
+
+@kernel
+def _spread(bias, y):
+    for n in range(y.shape[0]):
+        for m in range(min(y.shape[1], bias.size)):
+            y[n, m] = bias[m]
 
 
 @kernel
@@ -225,7 +253,7 @@ def _dots_job(first, x, w, bias, flags, slope, y, plan):
     for first_k in range(0, depth, most_steps):
         steps = min(most_steps, depth - first_k)
         for row in range(first, min(first + count * times, outputs), count):
-            operands = simd.at(x, first_k), depth, simd.at(w, row * depth + first_k), simd.at(plan, 5), count * depth
+            operands = simd.at(x, first_k), depth, simd.at(w, row * depth + first_k), simd.at(plan, 5)
             multiply_tile(
                 dot_kernel if row + count <= outputs else last_kernel,
                 (steps, *operands),

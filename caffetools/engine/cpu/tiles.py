@@ -15,9 +15,11 @@ speed, so it is part of the kernel's type, its form:
     "blocks"   A: a[a_steps[j] + i * a_step + m], k = (j, i), the columns of several matrices
                B: b[b_steps[j] + i * b_step + n], the rows of several matrices
     "dots"     A: a[m * a_step + k], a few rows
-               B: b[b_rows[n] + k], rows too, which come from memory: those b_ahead further on are fetched
-               meanwhile; here the lanes are k, the tile has `rows` x `vectors` elements, and the bias belongs
-               to its columns
+               B: b[b_rows[n] + k], rows too; here the lanes are k, the tile has `rows` x `vectors` elements, and the
+               bias belongs to its columns
+    "sweep"    A: a[m * a_step + k], k < `vectors`
+               B: b[k * b_step + n]; the tile is as wide as C, the rows of B go by side by side, and there is no
+               bias
 
 From numba kernels: `multiply_tile(address, (operands of the form, see FORMS), (c, c_step, bias, alpha, width,
 flags))`, which computes c[m * c_step + n] = alpha * sum_k A B, plus bias[m] if flags has BIAS, plus what C
@@ -45,6 +47,10 @@ LONGEST_SPAN = 3
 #: Steps that one pass of a "rows" kernel makes: its row addresses are too many for registers, so fetch them
 #: less often.
 UNROLL = 4
+#: Vectors of each row that one pass of a "dots" kernel takes, with one row of A and with several. The rows of B come
+#: from memory: a long pass leaves little besides loads in the queue of the processor, so that more of them wait at a
+#: time. With several rows of A the queue is full of products, so elements are fetched that many ahead.
+LONG_PASS, SHORT_PASS, FETCHED_AHEAD = 8, 2, 256
 
 #: Bytes of a line of the caches.
 LINE = 64
@@ -174,21 +180,66 @@ def _blocks_loop(emitter):
 
 def _dots_loop(emitter):
     builder, tile = emitter.builder, emitter.kind
-    whole = builder.mul(builder.sdiv(emitter.steps, number(tile.lanes)), number(tile.lanes))
-    left = builder.sub(emitter.steps, whole)
-    mask = emitter.lanes_below(left)
     rows = [emitter.at(emitter.a, builder.mul(emitter.a_step, number(m))) for m in range(tile.rows)]
     columns = [emitter.at(emitter.b, emitter.element_at(emitter.b_rows, v)) for v in range(tile.vectors)]
-    with cgutils.for_range_slice(builder, number(0), whole, number(tile.lanes), intp=simd.int64) as (k, _):
-        for column in columns:
-            emitter.prefetch(emitter.at(column, builder.add(k, emitter.b_ahead)), to_write=False)
-        vectors = [emitter.load(column, k) for column in columns]
+
+    def add_products(load):
+        vectors = [load(column) for column in columns]
         for m, row in enumerate(rows):
-            emitter.add_products(m, emitter.load(row, k), vectors)
+            emitter.add_products(m, load(row), vectors)
+
+    begin = number(0)
+    for vectors in (LONG_PASS if tile.rows == 1 else SHORT_PASS, 1):
+        stride = number(vectors * tile.lanes)
+        end = builder.mul(builder.sdiv(emitter.steps, stride), stride)
+        with cgutils.for_range_slice(builder, begin, end, stride, intp=simd.int64) as (first, _):
+            for v in range(vectors):
+                k = builder.add(first, number(v * tile.lanes))
+                for column in columns if tile.rows > 1 else ():
+                    emitter.prefetch(emitter.at(column, builder.add(k, number(FETCHED_AHEAD))), to_write=False)
+                add_products(lambda row, k=k: emitter.load(row, k))
+        begin = end
+    left = builder.sub(emitter.steps, begin)
+    mask = emitter.lanes_below(left)
     with builder.if_then(builder.icmp_signed(">", left, number(0))):
-        vectors = [emitter.masked_load(column, whole, mask, emitter.zero) for column in columns]
-        for m, row in enumerate(rows):
-            emitter.add_products(m, emitter.masked_load(row, whole, mask, emitter.zero), vectors)
+        add_products(lambda row: emitter.masked_load(row, begin, mask, emitter.zero))
+
+
+def _sweep(emitter):
+    builder, tile = emitter.builder, emitter.kind
+    alpha, adds = emitter.splat(emitter.alpha, emitter.vector), _has(emitter, ADD)
+    b_rows = [emitter.at(emitter.b, builder.mul(emitter.b_step, number(k))) for k in range(tile.vectors)]
+    c_rows = [emitter.at(emitter.c, builder.mul(emitter.c_step, number(m))) for m in range(tile.rows)]
+    factors = []
+    for m in range(tile.rows):
+        place = builder.mul(emitter.a_step, number(m))
+        row = [emitter.element_at(emitter.a, builder.add(place, number(k))) for k in range(tile.vectors)]
+        factors.append([emitter.splat(value, emitter.vector) for value in row])
+
+    def add_products(n, mask=None):
+        def load(row):
+            return emitter.load(row, n) if mask is None else emitter.masked_load(row, n, mask, emitter.zero)
+
+        if mask is None and tile.rows > 1:
+            for row in b_rows:
+                emitter.prefetch(emitter.at(row, builder.add(n, number(FETCHED_AHEAD))), to_write=False)
+        others = [load(row) for row in b_rows]
+        for row, values in zip(c_rows, factors, strict=True):
+            total = emitter.zero
+            for value, other in zip(values, others, strict=True):
+                total = emitter.multiply_add(value, other, total)
+            total = builder.fmul(alpha, total)
+            # What C held is read where it is not wanted as well: it is near, and may be anything.
+            total = builder.select(adds, builder.fadd(total, load(row)), total)
+            emitter.store(total, row, n, mask)
+
+    lanes = number(tile.lanes)
+    whole = builder.mul(builder.sdiv(emitter.width, lanes), lanes)
+    with cgutils.for_range_slice(builder, number(0), whole, lanes, intp=simd.int64) as (n, _):
+        add_products(n)
+    left = builder.sub(emitter.width, whole)
+    with builder.if_then(builder.icmp_signed(">", left, number(0))):
+        add_products(whole, emitter.lanes_below(left))
 
 
 def _fetch_tile(emitter):
@@ -273,7 +324,8 @@ FORMS = {
         _write_tile,
         ("outer", "inner", "a", "a_steps", "a_step", "b", "b_steps", "b_step"),
     ),
-    "dots": (_dots_loop, _write_sums, ("steps", "a", "a_step", "b", "b_rows", "b_ahead")),
+    "sweep": (_sweep, None, ("a", "a_step", "b", "b_step")),
+    "dots": (_dots_loop, _write_sums, ("steps", "a", "a_step", "b", "b_rows")),
 }
 RESULT = ("c", "c_step", "bias", "alpha", "width", "flags")
 
@@ -287,7 +339,8 @@ def _emit_tile(typing_context, tile, operands, result):
         if write_result is _write_tile:
             _fetch_tile(emitter)
         write_loop(emitter)
-        write_result(emitter)
+        if write_result:
+            write_result(emitter)
         return context.get_dummy_value()
 
     return types.void(tile, operands, result), emit
