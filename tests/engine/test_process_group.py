@@ -156,20 +156,22 @@ def test_others_leave_signals_to_rank_0_and_end_with_it(run):
     assert not any(alive(pid) for pid in pids)
 
 
-def test_a_signal_while_the_others_say_farewell_changes_nothing(run):
+def test_a_signal_while_the_others_say_farewell_changes_nothing(run, tmp_path):
+    signalled = tmp_path / "signalled"
     process = run(
-        """
+        f"""
         if group.leads:
             print("over", flush=True)
         else:
-            # Not before rank 0 waits for them.
-            time.sleep(1)
+            while not os.path.exists({str(signalled)!r}):
+                time.sleep(0.02)
         """,
         start_new_session=True,
     )
     assert process.stdout.readline() == "over\n"
-    time.sleep(0.5)
+    time.sleep(0.5)  # rank 0 waits for them by then
     os.killpg(process.pid, signal.SIGINT)
+    signalled.touch()
     assert results(process)[:2] == (0, "done\n")
 
 
