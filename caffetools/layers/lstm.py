@@ -16,11 +16,19 @@ from caffetools.engine.cpu.step_inputs import multiply_inputs, pack_inputs
 from caffetools.engine.cpu.step_product import UNITS, fetch, multiply_step, store
 from caffetools.engine.cpu.tiles import ADD
 from caffetools.layers import lstm_unit
-from caffetools.layers.lstm_unit import CELLS, DC, DZ, WORK, C, H, unit_backward, unit_forward
+from caffetools.layers.lstm_unit import (
+    CELLS,
+    CONTINUED,
+    DC,
+    DZ,
+    START,
+    WORK,
+    C,
+    H,
+    unit_backward,
+    unit_forward,
+)
 from caffetools.parts.recurrent import RecurrentLayer
-
-#: Where the forward pass keeps what z_t is without x_t and h_{t-1}.
-START = DZ
 
 
 class LSTMLayer(RecurrentLayer):
@@ -65,41 +73,36 @@ def _forward(x, start, cont, weights_x, weights_h, c, h, h_continued, out, cells
 
 @kernel
 def _begin_block(first, block, start, cont, c, h, h_continued, cells, work, copier):
-    """Begin a window with the states after the last one."""
+    """Begin a window with the states after the last one, the first window with those after the last pass."""
     window, streams, hidden = h_continued.shape
-    last = h.size - streams * hidden
-    fetch(start, 0, hidden, block, 4, work, START, copier)
-    fetch(c, last, hidden, block, 1, cells[0], C, copier)
-    fetch(h, last, hidden, block, 1, work, H, copier)
-    _continue(cont[first], work)
-    store(work, H, h_continued, 0, hidden, block, 1, copier)
-
-
-@kernel
-def _continue(cont, work):
-    """Make h zero where a sequence starts."""
-    for n in range(work.shape[0]):
-        for j in range(UNITS):
-            work[n, H + j] *= cont[n]
+    if first == 0:
+        last = h.size - streams * hidden
+        fetch(start, 0, hidden, block, 4, work, START, copier)
+        fetch(c, last, hidden, block, 1, cells[0], C, copier)
+        fetch(h, last, hidden, block, 1, work, H, copier)
+        for n in range(streams):
+            for j in range(UNITS):
+                work[n, CONTINUED + j] = work[n, H + j] * cont[0, n]
+    else:
+        for n in range(streams):
+            for j in range(C, C + UNITS):
+                cells[0, n, j] = cells[window, n, j]
+    store(work, CONTINUED, h_continued, 0, hidden, block, 1, copier)
 
 
 @kernel
 def _forward_block(first, t, block, cont, weights_h, c, h, h_continued, out, cells, work, copier):
-    window, streams, hidden = h_continued.shape
+    steps, (window, streams, hidden) = len(cont), h_continued.shape
     here, there = t * streams * hidden, (t + 1) * streams * hidden
     multiply_step(weights_h, block, h_continued, here, cells, (t + 1) * streams * CELLS, CELLS, ADD)
-    for n in range(streams):
-        for j in range(4 * UNITS):
-            cells[t + 1, n, j] += work[n, START + j]
-    unit_forward(cells[t], cells[t + 1], work, cont[first + t])
+    unit_forward(cells[t], cells[t + 1], work, cont[first + t], cont[min(first + t + 1, steps - 1)])
     store(work, H, out, (first + t) * streams * hidden, hidden, block, 1, copier)
-    if t + 1 == window or len(h) > 1:
+    if t + 1 < window:
+        store(work, CONTINUED, h_continued, there, hidden, block, 1, copier)
+    if len(h) > 1 or first + t + 1 == steps:
         place = there if len(h) > 1 else 0
         store(cells[t + 1], C, c, place, hidden, block, 1, copier)
         store(work, H, h, place, hidden, block, 1, copier)
-    if t + 1 < window:
-        _continue(cont[first + t + 1], work)
-        store(work, H, h_continued, there, hidden, block, 1, copier)
 
 
 @parallel_kernel

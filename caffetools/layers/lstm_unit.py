@@ -29,9 +29,10 @@ from caffetools.glog import check, check_eq
 from caffetools.layer import Layer
 
 # What a stream's cells hold, apart from i, f, o, g, which come first and are z before; then what is of use for a moment
-# only: h or dh, dc, and dz.
+# only: forward h, h as the next step sees it, and what is to be added to z, backward dh, dc and dz.
 C, TANH_C, CELLS = 4 * UNITS, 5 * UNITS, 6 * UNITS
-H, DC, DZ, WORK = 0, UNITS, 2 * UNITS, 6 * UNITS
+H, CONTINUED, START, WORK = 0, UNITS, 2 * UNITS, 6 * UNITS
+DC, DZ = UNITS, 2 * UNITS
 
 
 class LSTMUnitLayer(Layer):
@@ -88,7 +89,8 @@ def _forward(z, cont, c_prev, c, h, cells, work, copier):
     for block in numba.prange(cells.shape[0]):
         fetch(z, 0, hidden, block, 4, cells[block, 1], 0, copier)
         fetch(c_prev, 0, hidden, block, 1, cells[block, 0], C, copier)
-        unit_forward(cells[block, 0], cells[block, 1], work[block], cont)
+        work[block, :, START:] = 0
+        unit_forward(cells[block, 0], cells[block, 1], work[block], cont, cont)
         store(cells[block, 1], C, c, 0, hidden, block, 1, copier)
         store(work[block], H, h, 0, hidden, block, 1, copier)
 
@@ -105,24 +107,27 @@ def _backward(cont, dc, dh, dc_prev, dz, cells, work, copier):
 
 
 @kernel
-def unit_forward(before, cells, work, cont):
-    """From z and the c before to the gates, c, tanh(c) and h."""
+def unit_forward(before, cells, work, cont, following):
+    """From z, what is to be added to it and the c before to the gates, c, tanh(c), h, and h as the next step sees it,
+    where `following` stands for cont."""
     zero = cells.dtype.type(0)
     for n in range(cells.shape[0]):
-        row, c_prev = cells[n], before[n]
+        row, start = cells[n], work[n]
         for j in range(3 * UNITS):
-            row[j] = sigmoid(row[j])
+            row[j] = sigmoid(row[j] + start[START + j])
         for j in range(3 * UNITS, 4 * UNITS):
-            row[j] = tanh(row[j])
+            row[j] = tanh(row[j] + start[START + j])
+    # Apart from the gates, so that these need not wait for the long way from c to h.
+    for n in range(cells.shape[0]):
+        row, c_prev, out = cells[n], before[n], work[n]
         # Not a product where a sequence starts: whatever the last one came to, NaN too, is forgotten.
         starts = cont[n] == zero
         for j in range(UNITS):
             kept = zero if starts else cont[n] * row[UNITS + j] * c_prev[C + j]
             row[C + j] = kept + row[j] * row[3 * UNITS + j]
-        for j in range(UNITS):
             row[TANH_C + j] = tanh(row[C + j])
-        for j in range(UNITS):
-            work[n, H + j] = row[2 * UNITS + j] * row[TANH_C + j]
+            out[H + j] = row[2 * UNITS + j] * row[TANH_C + j]
+            out[CONTINUED + j] = out[H + j] * following[n]
 
 
 @kernel
