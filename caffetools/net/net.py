@@ -18,9 +18,9 @@ from caffetools.blob import Blob
 from caffetools.engine.cpu.one_thread import SMALL, Team
 from caffetools.engine.out_of_memory import OutOfMemory
 from caffetools.formats import prototxt
-from caffetools.glog import error, info
+from caffetools.glog import info
 from caffetools.layer import Context, Layer
-from caffetools.net import device_memory, planning, twins, weights
+from caffetools.net import debug_info, device_memory, planning, twins, weights
 from caffetools.net.gradients import Gradients
 from caffetools.net.memory_plan import MemoryPlan
 from caffetools.net.wiring import wire
@@ -228,7 +228,7 @@ class Net:
         except OutOfMemory as err:
             raise device_memory.explained(self, i, "forward pass", err) from None
         if self.debug_info:
-            self._report_forward(i)
+            debug_info.report_forward(self, i)
         losses = self._losses[i]
         return sum(self._loss_of(blob) for blob, _ in losses) if losses else 0.0
 
@@ -267,11 +267,11 @@ class Net:
                 if self.layer_needs_backward[i]:
                     self._backward_one(i, team)
                     if self.debug_info:
-                        self._report_backward(i)
+                        debug_info.report_backward(self, i)
                 _call(self.after_backward, i)
                 _call(self.gradients_done, i)
         if self.debug_info and start is None:
-            self._report_params()
+            debug_info.report_params(self)
 
     def backward_layer(self, i: int) -> None:
         """Run one layer backward by itself, whether or not its gradient is needed."""
@@ -358,35 +358,6 @@ class Net:
         for layer in self.layers:
             layer.close()
 
-    def _report_forward(self, i):
-        name = self.layer_names[i]
-        for blob, blob_name in zip(self.tops[i], self.top_names[i], strict=True):
-            info(f"    [Forward] Layer {name}, top blob {blob_name} data: {_mean_abs(blob.cpu_data):g}")
-        for use in self.param_uses:
-            if use.layer == i:
-                value = _mean_abs(self.layers[i].blobs[use.index].cpu_data)
-                info(f"    [Forward] Layer {name}, param blob {use.display_name} data: {value:g}")
-
-    def _report_backward(self, i):
-        name, layer = self.layer_names[i], self.layers[i]
-        for j, wanted in enumerate(self.bottom_needs_backward[i]):
-            if wanted:
-                value = _mean_abs(self.bottoms[i][j].cpu_diff)
-                info(f"    [Backward] Layer {name}, bottom blob {self.bottom_names[i][j]} diff: {value:g}")
-        for j, wanted in enumerate(layer.param_propagate_down):
-            if wanted:
-                info(f"    [Backward] Layer {name}, param blob {j} diff: {_mean_abs(layer.blobs[j].cpu_diff):g}")
-
-    def _report_params(self):
-        data, diff = (flat.read_host().astype(np.float64) for flat in (self.flat_data, self.flat_diff))
-        l1 = np.abs(data).sum(), np.abs(diff).sum()
-        l2 = np.sqrt(data @ data), np.sqrt(diff @ diff)
-        # An E line in the original too, although nothing is wrong.
-        error(
-            "    [Backward] All net params (data, diff): "
-            f"L1 norm = ({l1[0]:g}, {l1[1]:g}); L2 norm = ({l2[0]:g}, {l2[1]:g})"
-        )
-
 
 def _call(functions, i):
     for function in functions:
@@ -399,7 +370,3 @@ def _weighted(blob):
         return float(blob.flat_data[0] * blob.flat_diff[0])
     # Not the BLAS's product, whose rounding depends on its threads.
     return float(np.multiply(blob.flat_data, blob.flat_diff).sum())
-
-
-def _mean_abs(array):
-    return float(np.abs(array).mean()) if array.size else 0.0
