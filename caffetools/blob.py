@@ -15,6 +15,7 @@ from weakref import WeakSet
 import numpy as np
 
 from caffetools.engine.aligned import aligned_zeros
+from caffetools.engine.cpu.clear import clear
 from caffetools.glog import check, fatal
 
 MAX_AXES = 32
@@ -70,6 +71,15 @@ class Storage:
 
         blob: one that has these values.
         """
+        if self.array is None or self.array.size < blob.count:
+            self.read_host(blob.count)
+        held = sys.getrefcount(self.array) > ALONE
+        if self._shown or self._held or held:
+            self._note_changes(blob)
+        of_buffer = 0 if self._buffer is None else self._buffer.version()
+        return None if self._held or of_buffer is None else self._version + of_buffer
+
+    def _note_changes(self, blob):
         changed = self._shown or self._held
         if self._shown:
             # The blobs' own arrays will be made anew when they are asked for, which shows here again.
@@ -77,10 +87,8 @@ class Storage:
                 if each.data_storage is self:
                     each.drop_views()
             self._shown = False
-        self._held = _references(self) > ALONE
+        self._held = sys.getrefcount(self.array) > ALONE
         self._version += changed
-        of_buffer = 0 if self._buffer is None else self._buffer.version()
-        return None if self._held or of_buffer is None else self._version + of_buffer
 
 
 class FlatBuffer:
@@ -91,7 +99,7 @@ class FlatBuffer:
         self._array = aligned_zeros(size, dtype)
         self._memory = memoryview(self._array)
         self._version, self._held = 0, False
-        self._alone = _references_of_whole(self)
+        self._alone = sys.getrefcount(self._array)
 
     @property
     def array(self) -> np.ndarray:
@@ -110,14 +118,14 @@ class FlatBuffer:
     def version(self) -> int | None:
         """Return a number that is greater than before if values may have changed by way of the whole array since, or
         None while somebody holds that."""
-        changed = self._held
-        self._held = _references_of_whole(self) > self._alone
-        self._version += changed
-        return None if self._held else self._version
+        held = sys.getrefcount(self._array) > self._alone
+        self._version += self._held
+        self._held = held
+        return None if held else self._version
 
     def clear(self) -> None:
         """Set everything to zero."""
-        self.array.fill(0)
+        clear(self.array)
 
 
 class Piece(NamedTuple):
@@ -135,18 +143,10 @@ class Piece(NamedTuple):
         return np.asarray(self.buffer._memory[self.start : self.start + self.size])
 
 
-def _references(storage: Storage) -> int:
-    return sys.getrefcount(storage.array)
-
-
-def _references_of_whole(buffer: FlatBuffer) -> int:
-    return sys.getrefcount(buffer._array)
-
-
 def _references_to_none_but_its_own() -> int:
     storage = Storage(np.dtype(np.float32))
     storage.read_host(1)
-    return _references(storage)
+    return sys.getrefcount(storage.array)
 
 
 #: What is counted of an array that nobody holds but its storage.
@@ -265,7 +265,6 @@ class Blob:
     def data_version(self) -> int | None:
         """Return a number that is greater than before if the values may have changed since, or None while they may
         change at any time: see `Storage.version`. `cpu_data` does not count as a change."""
-        self._data.read_host(self.count)
         return self._data.version(self)
 
     @property

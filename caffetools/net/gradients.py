@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from caffetools.engine.cpu.clear import clear
 from caffetools.layer import Layer
 
 
@@ -40,7 +41,8 @@ class Gradients:
         """Start new sums for a backward pass of the whole net, before which nobody looks at the gradients."""
         if not self._writers:
             return self._flat.clear()
+        array = self._flat.array
         for start, end in self._others:
-            self._flat.array[start:end].fill(0)
+            clear(array[start:end])
         for layer in self._writers:
             layer.writes_gradient = True
