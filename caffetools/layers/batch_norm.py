@@ -138,8 +138,7 @@ class BatchNormLayer(Layer):
     ) -> None:
         """Compute y from flat x by the batch's statistics, and collect them; the rest: see the kernel."""
         mean_sum, var_sum, weight = (blob.data for blob in self.blobs[:3])
-        weight *= self.fraction
-        weight += 1
+        weight[0] = weight[0] * self.fraction + self.dtype.type(1)
         batch_norm_forward(
             x,
             self.spatial,

@@ -97,6 +97,7 @@ class ConvolutionLayer(Layer):
             self.planned = shape
             self.x_shape, self.y_shape = self.planar(shape, self.axis), self.planar(top_shape, self.axis)
             self.w_shape = self.planar(self.blobs[0].shape, 1)
+            self.pixels = prod(self.y_shape[:1] + self.y_shape[2:])
             self.plan = self.make_plan()
             self.forget_kept()
 
@@ -146,7 +147,7 @@ class ConvolutionLayer(Layer):
         w, kept = self.filters()
         b = self.blobs[1].data if len(self.blobs) > 1 else None
         items, _, *plane = self.y_shape
-        y = y.reshape(items, y.size // max(1, items * prod(plane)), *plane)
+        y = y.reshape(items, y.size // max(1, self.pixels), *plane)
         self.plan.forward(x.reshape(self.x_shape), w, b, y, finish, kept, channel)
 
     def backward(self, top, propagate_down, bottom):

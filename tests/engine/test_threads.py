@@ -11,7 +11,7 @@ import numba
 import pytest
 
 from caffetools.engine.cpu import threads
-from caffetools.engine.cpu.one_thread import Team
+from caffetools.engine.cpu.one_thread import Team, threads_now
 from tests.recorded import tool_environment
 
 
@@ -75,6 +75,25 @@ def test_a_team_tells_numba_of_changes_only(monkeypatch, count, told):
             team.work_alone(alone)
         raise KeyError
     assert said == told
+
+
+def test_work_is_cut_for_the_threads_of_the_innermost_team(monkeypatch):
+    count = 8
+    monkeypatch.setattr(numba, "get_num_threads", lambda: count)
+    monkeypatch.setattr(numba, "set_num_threads", lambda number: None)
+    found = [threads_now()]
+    with Team() as team:
+        team.work_alone(True)
+        found.append(threads_now())
+        with Team() as inner:
+            found.append(threads_now())
+            inner.work_alone(True)
+            found.append(threads_now())
+        found.append(threads_now())
+        team.work_alone(False)
+        found.append(threads_now())
+    count = 3
+    assert [*found, threads_now()] == [8, 1, 8, 1, 1, 8, 3]
 
 
 PROGRAM = """

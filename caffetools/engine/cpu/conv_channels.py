@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-import numba
 import numpy as np
 
 from caffetools.engine.cpu import simd
@@ -27,6 +26,7 @@ from caffetools.engine.cpu.conv_geometry import Geometry
 from caffetools.engine.cpu.conv_packed import PackedProduct
 from caffetools.engine.cpu.conv_products import source_axes, transposed_axis
 from caffetools.engine.cpu.finish import Finish, arguments_of
+from caffetools.engine.cpu.one_thread import threads_now
 from caffetools.engine.cpu.panels import Panels
 from caffetools.engine.cpu.turn import mover, turner
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
@@ -225,7 +225,7 @@ class ChannelsProduct(PackedProduct):
     def _blocks_turn(self):
         """Say whether each block turns what it sees of the images itself. The numbers are the same either way."""
         all_blocks = -(-self.images // self.block_images) * self.blocks * self.groups
-        enough = all_blocks >= BLOCKS_PER_THREAD * numba.get_num_threads()
+        enough = all_blocks >= BLOCKS_PER_THREAD * threads_now()
         return enough and self.own_bytes <= OWN_BYTES and self.turns <= MOST_TURNS
 
     def _table(self):

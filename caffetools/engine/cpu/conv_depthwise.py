@@ -18,6 +18,7 @@ from caffetools.engine.cpu.depthwise import sum_pixels, sum_taps, window_kernel
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.kept import Kept
+from caffetools.engine.cpu.one_thread import threads_now
 from caffetools.engine.cpu.turn import move, mover, turn, turner
 from caffetools.engine.cpu.workspace import scratch, thread_scratch
 
@@ -118,7 +119,7 @@ class DepthwiseProduct:
 
         channel: the one of y that gets the first result.
         """
-        threads = numba.get_num_threads()
+        threads = threads_now()
         if threads not in self._calls:
             self._calls[threads] = self._prepare(threads)
         own_size, constants = self._calls[threads]

@@ -33,6 +33,7 @@ from caffetools.engine.cpu.conv_winograd_filters import transform_all_filters, t
 from caffetools.engine.cpu.finish import Finish, arguments_of, finish_rows
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
 from caffetools.engine.cpu.kept import Kept
+from caffetools.engine.cpu.one_thread import threads_now
 from caffetools.engine.cpu.panels import panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
@@ -178,7 +179,7 @@ class WinogradProduct(PackedProduct):
         )
 
     def _run(self, x, filters, transformed, bias, y, finish, channel):
-        key = numba.get_num_threads(), transformed
+        key = threads_now(), transformed
         call = self._calls.get(key)
         if call is None:
             call = self._calls[key] = self._prepare(*key)

@@ -27,6 +27,7 @@ from caffetools.engine.cpu.conv_winograd_cuts import (
     VECTORS,
 )
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.one_thread import threads_now
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
@@ -110,7 +111,7 @@ class WinogradFilterGradient:
         return turner(dtype), *transforms, self.panels.with_kernels(dtype, self.strip // self.lanes)
 
     def run(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, db: np.ndarray | None) -> None:
-        threads = numba.get_num_threads()
+        threads = threads_now()
         if threads not in self._calls:
             self._calls[threads] = self._prepare(threads)
         cuts, point, own_size, left = self._calls[threads]

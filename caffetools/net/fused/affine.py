@@ -26,6 +26,7 @@ class AffineStep(FusedStep):
             self.normalises += self.scale.layer.blobs
         self.folded: tuple[np.ndarray, np.ndarray] | None = None
         self.folded_of: list[int] | None = None
+        self.finish: Finish | None = None
         if self.convolution is not None:
             outputs = self.convolution.layer.outputs
             self.identity = np.ones(outputs, self.dtype), np.zeros(outputs, self.dtype)
@@ -52,7 +53,7 @@ class AffineStep(FusedStep):
             inner, slope = self.bottom.count_from(2), self.dtype.type(self.slope)
             scale_forward(x, *self._scale_and_shift(), inner, False, self.nothing, slope, self.top.flat_data)
             return
-        finish = Finish(*self._scale_and_shift(), self.residual, self.slope) if len(self.members) > 1 else None
+        finish = self._finish() if len(self.members) > 1 else None
         y, channel = (self.place.whole, self.place.channel) if self._elsewhere else (self.top, 0)
         self.convolution.layer.forward_finished(x, y.flat_data, finish, channel)
 
@@ -69,6 +70,15 @@ class AffineStep(FusedStep):
             self.place.masked = False
         else:
             self.place.copy_back()
+
+    def _finish(self):
+        """Return what follows the convolution: the same as before if nothing has changed."""
+        (scale, shift), residual, last = self._scale_and_shift(), self.residual, self.finish
+        if residual is not None:  # an array that is not to be held
+            return Finish(scale, shift, residual, self.slope)
+        if last is None or scale is not last.scale or shift is not last.shift:
+            last = self.finish = Finish(scale, shift, None, self.slope)
+        return last
 
     def _scale_and_shift(self):
         """Return (scale, shift) of all layers together."""
