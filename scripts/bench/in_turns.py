@@ -40,7 +40,7 @@ class Turns:
 
     def __init__(self):
         self.label = ""
-        self._events: list[Event] = []
+        self._seen: list[tuple[str, str, int, int, list[int]]] = []
         self._last = 0
         self._functions: dict[int, Callable] = {}
         self._callback = PARALLEL_FOR(self._run)
@@ -63,8 +63,8 @@ class Turns:
             run(here, inner_sizes, steps, data)
             times.append(max(0, time.perf_counter_ns() - begin - self._call_cost))
         frame = sys._getframe(1)
-        place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-        self._events += [(self.label, place, before), (self.label, place, times)]
+        # What is done here drives from the caches what is timed next: names are for `watch` to make.
+        self._seen.append((self.label, frame.f_code.co_filename, frame.f_lineno, before, times))
         self._last = time.perf_counter_ns()
 
     def _measure_call(self):
@@ -78,11 +78,15 @@ class Turns:
 
     def watch(self, function: Callable[[], object]) -> list[Event]:
         """Run a function and return its events; the last is what it did after the last loop."""
-        self._events = []
+        self._seen = []
         gc.collect()
         gc.disable()
         self._last = time.perf_counter_ns()
         function()
-        self._events.append((self.label, "end", time.perf_counter_ns() - self._last))
+        rest = time.perf_counter_ns() - self._last
         gc.enable()
-        return self._events
+        events: list[Event] = []
+        for label, path, line, before, times in self._seen:
+            place = f"{Path(path).name}:{line}"
+            events += [(label, place, before), (label, place, times)]
+        return [*events, (self.label, "end", rest)]
