@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffetools.parts.elementwise import ElementwiseLayer
+from caffetools.parts.elementwise import ElementwiseLayer, without_warnings
 
 
 class AbsValLayer(ElementwiseLayer):
@@ -16,6 +16,7 @@ class AbsValLayer(ElementwiseLayer):
     def setup(self, bottom, top):
         self.refuse_in_place(bottom, top)
 
+    @without_warnings
     def apply(self, x, y):
         np.abs(x, out=y)
 

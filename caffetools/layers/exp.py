@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from caffetools.glog import check_gt
-from caffetools.parts.elementwise import ElementwiseLayer
+from caffetools.parts.elementwise import ElementwiseLayer, without_warnings
 
 
 class ExpLayer(ElementwiseLayer):
@@ -22,6 +22,7 @@ class ExpLayer(ElementwiseLayer):
             log_base = math.log(param.base)
         self.scale, self.shift = log_base * param.scale, log_base * param.shift
 
+    @without_warnings
     def apply(self, x, y):
         np.multiply(x, self.scale, out=y)
         y += self.shift

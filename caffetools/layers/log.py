@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from caffetools.glog import check, check_gt
-from caffetools.parts.elementwise import ElementwiseLayer
+from caffetools.parts.elementwise import ElementwiseLayer, without_warnings
 
 
 class LogLayer(ElementwiseLayer):
@@ -25,6 +25,7 @@ class LogLayer(ElementwiseLayer):
             check(param.base != 1, "!isinf(base_scale_)", words)
             self.base_scale = 1 / math.log(param.base)
 
+    @without_warnings
     def apply(self, x, y):
         self._argument(x, y)
         np.log(y, out=y)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffetools.parts.elementwise import ElementwiseLayer
+from caffetools.parts.elementwise import ElementwiseLayer, without_warnings
 
 
 class PowerLayer(ElementwiseLayer):
@@ -23,6 +23,7 @@ class PowerLayer(ElementwiseLayer):
     def backward_reads(self):
         return super().backward_reads if self.needs_input else ()
 
+    @without_warnings
     def apply(self, x, y):
         if self.is_constant:
             y.fill(self.dtype.type(self.shift) ** self.power)

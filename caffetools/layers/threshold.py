@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffetools.layer import Layer
-from caffetools.parts.elementwise import ElementwiseLayer
+from caffetools.parts.elementwise import ElementwiseLayer, without_warnings
 
 
 class ThresholdLayer(ElementwiseLayer):
@@ -15,5 +15,6 @@ class ThresholdLayer(ElementwiseLayer):
     def setup(self, bottom, top):
         self.threshold = self.dtype.type(self.param.threshold_param.threshold)
 
+    @without_warnings
     def apply(self, x, y):
         np.greater(x, self.threshold, out=y)

@@ -9,14 +9,18 @@ import numpy as np
 from caffetools.blob import Blob
 from caffetools.layer import Layer
 
+#: For functions that use NumPy, which would warn of infinities and NaNs.
+without_warnings = np.errstate(all="ignore")
+
 
 class ElementwiseLayer(Layer):
     """From one bottom to one top of its shape; may work in place.
 
     Subclasses implement `apply`, and `derivative` or, where a kernel does it in one pass, `gradient`; the
-    arrays have one axis. `needs_input` says that the derivative is computed from x: a bottom that the top
-    overwrites is then copied first. (The original has no such copy for BNLL, Clip, Log and Power, and gets
-    their gradients wrong in place.) Otherwise the derivative is computed from y, or from neither.
+    arrays have one axis. An `apply` that uses NumPy is to be `without_warnings`. `needs_input` says that the
+    derivative is computed from x: a bottom that the top overwrites is then copied first. (The original has no
+    such copy for BNLL, Clip, Log and Power, and gets their gradients wrong in place.) Otherwise the derivative
+    is computed from y, or from neither.
     """
 
     exact_bottoms = 1
@@ -45,13 +49,11 @@ class ElementwiseLayer(Layer):
         if self.copy is not None:
             np.copyto(self.copy.flat_data, x)
             x = self.copy.flat_data
-        with np.errstate(all="ignore"):
-            self.apply(x, top[0].flat_data)
+        self.apply(x, top[0].flat_data)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            with np.errstate(all="ignore"):
-                self.gradient(self.input_of(bottom), top[0].flat_data, top[0].flat_diff, bottom[0].flat_diff)
+            self.gradient(self.input_of(bottom), top[0].flat_data, top[0].flat_diff, bottom[0].flat_diff)
 
     def apply(self, x: np.ndarray, y: np.ndarray) -> None:
         """Write f(x) into y, which may be x unless the layer needs its input."""
@@ -64,5 +66,6 @@ class ElementwiseLayer(Layer):
     def gradient(self, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
         """Write dy f'(x) into dx, which may be dy."""
         slope = np.empty_like(dx) if dx is dy else dx
-        self.derivative(x, y, slope)
-        np.multiply(slope, dy, out=dx)
+        with np.errstate(all="ignore"):
+            self.derivative(x, y, slope)
+            np.multiply(slope, dy, out=dx)
