@@ -4,7 +4,7 @@
 
 All compute the same thing on the same random data with the same number of threads, in turns; the fastest of the
 repeats counts. With one thread processor time is measured, which other programs disturb less. The limit is what a
-micro-kernel reaches on operands in the first-level cache, on as many threads, measured in turn with each case; for
+micro-kernel reaches on operands in the first-level cache, on as many threads, measured in turns with each case; for
 products of a few items with weights, which memory keeps waiting, GB/s of weights are shown beside what the machine can
 read. A ratio is another's time / our time. PyTorch's columns stay empty where it is not installed, NumPy's where a
 case is no plain matrix product.
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 
 import numpy as np
 
@@ -92,9 +93,15 @@ clock = time.perf_counter
 ROW = "{:<20}{:<9}{:>9}{:>9}{:>7}{:>6}{:>7}{:>12}{:>7}{:>10}{:>7}"
 
 
-def fastest(functions: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Return the shortest time of each function in seconds; they take turns, each several calls at a time."""
-    calls, best = [], [float("inf")] * len(functions)
+def fastest(
+    functions: list[Callable[[], object]], repeats: int, limit: Callable[[], float]
+) -> tuple[list[float], float]:
+    """Return the shortest time of each function in seconds, and what the limit times that of the first is.
+
+    They take turns, each several calls at a time. The limit is measured right after the first, since it changes with
+    the processor's frequency, and the median of the turns' products counts.
+    """
+    calls, best, products = [], [float("inf")] * len(functions), []
     for function in functions:
         function()
         start = clock()
@@ -106,8 +113,11 @@ def fastest(functions: list[Callable[[], object]], repeats: int) -> list[float]:
             start = clock()
             for _ in range(calls[i]):
                 function()
-            best[i] = min(best[i], (clock() - start) / calls[i])
-    return best
+            taken = (clock() - start) / calls[i]
+            best[i] = min(best[i], taken)
+            if i == 0:
+                products.append(taken * limit())
+    return best, median(products)
 
 
 def settle(function: Callable[[], object]) -> None:
@@ -249,11 +259,9 @@ def main() -> None:
             if options.only not in name:
                 continue
             others = [other for other in (torchs, numpys) if other]
-            best, *times = fastest([ours, *others], options.repeats)
-            time.sleep(PAUSE)
-            limit = multiply_add_limit(5, clock=clock)
-            rate = operations / best / 1e9
-            columns = [f"{best * 1e3:.3f}", f"{rate:.0f}", f"{rate / limit:.0%}"]
+            measure_limit = partial(multiply_add_limit, 0, clock=clock)
+            (best, *times), possible = fastest([ours, *others], options.repeats, measure_limit)
+            columns = [f"{best * 1e3:.3f}", f"{operations / best / 1e9:.0f}", f"{operations / 1e9 / possible:.0%}"]
             columns += [f"{size / best / 1e9:.0f}", f"{size / best / 1e9 / memory:.0%}"] if size else ["", ""]
             for other in (torchs, numpys):
                 taken = times.pop(0) if other else 0
