@@ -210,18 +210,18 @@ class Blob:
     def reshape_like(self, other: Blob) -> None:
         self.reshape(other.shape)
 
-    def _views(self, storage: Storage, views):
-        # The views stay valid until the shape changes or somebody swaps the storage's buffer.
-        if views is None or views[0] is not storage.array:
-            array = storage.at_least(self.count)
-            flat = array[: self.count]
-            views = (array, flat.reshape(self.shape), flat)
-        return views
+    def _views(self, storage: Storage):
+        """Return a storage's array, and views that stay valid until the shape changes or somebody swaps that array."""
+        array = storage.at_least(self.count)
+        flat = array[: self.count]
+        return array, flat.reshape(self.shape), flat
 
     @property
     def data(self) -> np.ndarray:
         """The values as an array of the blob's shape; writing into it writes into the blob."""
-        views = self._data_views = self._views(self._data, self._data_views)
+        views = self._data_views
+        if views is None or views[0] is not self._data.array:
+            views = self._data_views = self._views(self._data)
         return views[1]
 
     @data.setter
@@ -232,7 +232,9 @@ class Blob:
     @property
     def diff(self) -> np.ndarray:
         """The gradients as an array of the blob's shape."""
-        views = self._diff_views = self._views(self._diff, self._diff_views)
+        views = self._diff_views
+        if views is None or views[0] is not self._diff.array:
+            views = self._diff_views = self._views(self._diff)
         return views[1]
 
     @diff.setter
@@ -243,13 +245,17 @@ class Blob:
     @property
     def flat_data(self) -> np.ndarray:
         """The values as one axis, for element-wise kernels."""
-        views = self._data_views = self._views(self._data, self._data_views)
+        views = self._data_views
+        if views is None or views[0] is not self._data.array:
+            views = self._data_views = self._views(self._data)
         return views[2]
 
     @property
     def flat_diff(self) -> np.ndarray:
         """The gradients as one axis."""
-        views = self._diff_views = self._views(self._diff, self._diff_views)
+        views = self._diff_views
+        if views is None or views[0] is not self._diff.array:
+            views = self._diff_views = self._views(self._diff)
         return views[2]
 
     @property
