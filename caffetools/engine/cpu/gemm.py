@@ -21,6 +21,7 @@ import numpy as np
 
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.one_thread import threads_now
 from caffetools.engine.cpu.operands import copiers_of, pack_a, pack_b, pack_count, parts
 from caffetools.engine.cpu.panels import Panels, panel_height, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, micro_kernel, multiply_tile
@@ -59,7 +60,7 @@ def gemm(
     """
     way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype)
     if way is None:
-        way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype, numba.get_num_threads())
+        way = _way(trans_a, trans_b, a.shape, b.shape, c.shape, c.dtype, threads_now())
     plan, few, packed_size, strips_size, serial, nothing = way
     alpha, beta = float(alpha), float(beta)
     if few:

@@ -19,6 +19,7 @@ import numpy as np
 from caffetools.engine.cpu import simd
 from caffetools.engine.cpu.gemm import gemm
 from caffetools.engine.cpu.jit import kernel, parallel_kernel
+from caffetools.engine.cpu.one_thread import threads_now
 from caffetools.engine.cpu.panels import Panels, panel_kernel, panel_start
 from caffetools.engine.cpu.tiles import ADD, BIAS, micro_kernel, multiply_tile
 from caffetools.engine.cpu.turn import turn, turner
@@ -64,7 +65,7 @@ def inner_product(
         return
     way = _way(x.shape, w.shape, y.shape, x.dtype)
     if way is None:
-        way = _way(x.shape, w.shape, y.shape, x.dtype, numba.get_num_threads())
+        way = _way(x.shape, w.shape, y.shape, x.dtype, threads_now())
     slope = float(slope)
     offset, flags = (way.no_bias, 0) if bias is None else (bias, BIAS)
     if way.form is DOTS:
