@@ -8,6 +8,7 @@ take as long as its longest piece, so the table's figures are
 
     a / b    a = time of all loops on one thread / sum of the loops' longest pieces
              b = the same with what the calling thread does between loops, mostly Python, added to both
+        (measured with the smallest number of several threads: on one, some products are no parallel loops)
 
 That leaves out what cores do to each other: they wake each other up, share caches and memory, and get warm. "loops" and
 "between" are the milliseconds of both on one thread. The batch is 1; 0 stands for that of the other benchmarks.
@@ -94,10 +95,12 @@ def between(events: list[Event]) -> int:
     return sum(times for _, _, times in events if isinstance(times, int))
 
 
-def speedups(alone: list[Event], split: list[Event]) -> tuple[float, float]:
-    """Return how many times as long as `split` a pass on one thread takes, without and with what is between loops."""
-    loops, rest = (longest(alone), longest(split)), between(alone)  # which the number of threads does not change
-    return loops[0] / loops[1], (loops[0] + rest) / (loops[1] + rest)
+def speedups(loops: int, rest: int, split: list[Event]) -> tuple[float, float]:
+    """Return how many times as long as `split` a pass on one thread takes, without and with what is between loops.
+
+    loops, rest: the nanoseconds of loops on one thread, and of what is between them.
+    """
+    return loops / longest(split), (loops + rest) / (longest(split) + rest)
 
 
 def losses(alone: list[Event], split: list[Event], threads: int) -> list[tuple[str, float, float]]:
@@ -108,7 +111,8 @@ def losses(alone: list[Event], split: list[Event], threads: int) -> list[tuple[s
             if isinstance(times, list):
                 name = f"{label or 'update'}, {place}"
                 sums[name] = sums.get(name, 0) + max(times)
-    found = [(name, took - one.get(name, 0) / threads, one.get(name, 0) / max(1, took)) for name, took in many.items()]
+    known = [(name, took) for name, took in many.items() if name in one]
+    found = [(name, took - one[name] / threads, one[name] / max(1, took)) for name, took in known]
     return sorted(found, key=lambda line: -line[1])
 
 
@@ -127,11 +131,10 @@ def show(turns: Turns, name: str, batch: int, threads: list[int], args: argparse
         label_layers(net, turns)
         alone = count(turns, run, 1, args.passes)
         split = {n: count(turns, run, n, args.passes) for n in threads}
-        cells = "".join(f"{'{:.1f} / {:.1f}'.format(*speedups(alone, split[n])):>13}" for n in threads)
-        print(
-            f"{name:<16}{batch:>5}  {what:<10}{longest(alone) / 1e6:>9.2f}{between(alone) / 1e6:>9.2f}{cells}",
-            flush=True,
-        )
+        rest = between(split[threads[0]])
+        loops = longest(alone) + between(alone) - rest
+        cells = "".join(f"{'{:.1f} / {:.1f}'.format(*speedups(loops, rest, split[n])):>13}" for n in threads)
+        print(f"{name:<16}{batch:>5}  {what:<10}{loops / 1e6:>9.2f}{rest / 1e6:>9.2f}{cells}", flush=True)
         for loop, loss, ratio in losses(alone, split[threads[-1]], threads[-1])[: args.layers]:
             print(f"    {loss / 1e3:>8.1f} us {ratio:>6.1f}  {loop}", flush=True)
 
