@@ -192,7 +192,7 @@ def _multiply_parallel(x, w, bias, flags, slope, y, plan, packed, distance, resu
 def _multiply_serial(x, w, bias, flags, slope, y, plan, packed, distance, results, step):
     panels, tiling, turner, _ = _parts_of_plan(plan)
     factor = y.dtype.type(slope)
-    for tile in range(tiling[2]):
+    for tile in range(0 if tiling[3] else tiling[2]):
         _pack_batch(turner, x, tile, tiling, packed, tile * tiling[1] * x.shape[1])
     for job in range(_job_count(panels, tiling)):
         _multiply_job(job, x, w, bias, flags, factor, y, plan, packed, results, (0, 0))

@@ -1,1 +1,0 @@
-cd /tmp/a5; export PYTHONPATH=/tmp/a5 NUMBA_CACHE_DIR=/tmp/a5c OPENBLAS_NUM_THREADS=1
