@@ -112,7 +112,7 @@ def layer_times(solver: Solver, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--nets", default="lenet,cifar10_quick,googlenet")
+    parser.add_argument("--nets", default="lenet,cifar10_quick,googlenet,squeezenet_v1.1,resnet50,mobilenet")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2, help="for each figure")
     parser.add_argument("--threads", type=int, default=1)
