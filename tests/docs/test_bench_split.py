@@ -26,7 +26,9 @@ def bench():
 
 
 def test_speedups_are_of_the_longest_pieces(bench):
-    assert bench.speedups(ALONE, SPLIT) == (10 / 7, 14 / 11)
+    loops, rest = bench.longest(ALONE), bench.between(ALONE)
+    assert (loops, rest) == (10, 4)
+    assert bench.speedups(loops, rest, SPLIT) == (10 / 7, 14 / 11)
 
 
 def test_losses_are_listed_from_the_worst(bench):
